@@ -1,0 +1,1 @@
+"""Data in: checked samples, accuracy, and batch-norm statistics re-estimated after a cut."""

@@ -1,0 +1,91 @@
+"""What an op rule is given and what it gives back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from torch import Tensor
+
+from pipeline.autograd.sizes import Sizes
+from targets.errors import BadInput
+
+Value = Tensor | Sizes
+Operation = Callable[..., Any]  # positional inputs (None where left out) -> one Value or a tuple of them
+
+
+class Attributes:
+    """A node's attributes; remembers which ones a rule has looked at, so that none is passed over in silence."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+        self._unread = set(values)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Value of `name` as plain Python (lists for repeated ones, str for strings), or `default`."""
+        self._unread.discard(name)
+        return self._values.get(name, default)
+
+    @property
+    def unread(self) -> list[str]:
+        return sorted(self._unread)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One ONNX node, as the rules see it. `initialised`: indices of the inputs that are initialisers."""
+
+    name: str
+    op: str
+    opset: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Attributes = field(repr=False)
+    initialised: frozenset[int] = frozenset()
+
+    def refusal(self, reason: str) -> BadInput:
+        """The error for what has no rule: names node and op, and says what still works."""
+        return BadInput(
+            f"No gradient rule for node {self.name} ({self.op}, opset {self.opset}): {reason}. "
+            f"Criteria without gradients still work: --criterion l2, l1, bn-gamma or random, without recovery."
+        )
+
+    def has(self, index: int) -> bool:
+        """Whether input `index` is there (optional inputs may be left out or empty)."""
+        return index < len(self.inputs) and self.inputs[index] != ""
+
+    def wants(self, index: int) -> bool:
+        """Whether output `index` is there."""
+        return index < len(self.outputs) and self.outputs[index] != ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one op type becomes torch calls.
+
+    `build(node)` checks the attributes (raising `node.refusal`) and returns the operation. `sizes` are the inputs that
+    the operation takes as `Sizes`: shapes, axes, bounds. With `trains`, the operation's first argument is the
+    module's `training` flag.
+    """
+
+    build: Callable[[Node], Operation]
+    sizes: frozenset[int] = frozenset()
+    trains: bool = False
+
+
+def read_node(proto: onnx.NodeProto, opset: int, initialisers: Mapping[str, Any]) -> Node:
+    """The node as the rules see it."""
+    values = {attribute.name: _plain(onnx.helper.get_attribute_value(attribute)) for attribute in proto.attribute}
+    initialised = frozenset(index for index, name in enumerate(proto.input) if name in initialisers)
+    return Node(
+        proto.name, proto.op_type, opset, tuple(proto.input), tuple(proto.output), Attributes(values), initialised
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, onnx.TensorProto):
+        return np.asarray(onnx.numpy_helper.to_array(value))
+    return value

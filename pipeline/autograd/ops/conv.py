@@ -1,0 +1,95 @@
+"""Convolutions: Conv and ConvTranspose over one, two or three spatial axes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.autograd.node import Node, Operation, Rule
+from pipeline.autograd.ops.windows import extent, is_symmetric, pad, read_window
+from targets.errors import BadInput
+
+CONVOLUTION: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+TRANSPOSED: dict[int, Any] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def _spatial_rank(node: Node, weight: Tensor) -> int:
+    rank = weight.dim() - 2
+    if rank not in CONVOLUTION:
+        raise node.refusal(f"{rank} spatial axes, where torch has kernels for 1, 2 and 3")
+    return rank
+
+
+def _conv(node: Node) -> Operation:
+    window, groups = read_window(node), node.attributes.get("group", 1)
+    node.attributes.get("kernel_shape")  # the weight says it
+
+    def apply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        rank = _spatial_rank(node, weight)
+        padding = window.padding(x.shape[2:], weight.shape[2:])
+        begins: tuple[int, ...] = tuple(begin for begin, _ in padding)
+        if not is_symmetric(padding):
+            x, begins = pad(x, padding), (0,) * rank
+        convolve = CONVOLUTION[rank]
+        result: Tensor = convolve(x, weight, bias, window.stride(rank), begins, window.dilation(rank), groups)
+        return result
+
+    return apply
+
+
+def _conv_transpose(node: Node) -> Operation:
+    window, groups = read_window(node), node.attributes.get("group", 1)
+    output_padding, output_shape = node.attributes.get("output_padding"), node.attributes.get("output_shape")
+    node.attributes.get("kernel_shape")  # the weight says it
+
+    def apply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        rank = _spatial_rank(node, weight)
+        strides, dilations = window.stride(rank), window.dilation(rank)
+        more = tuple(output_padding or (0,) * rank)
+        reach = extent(weight.shape[2:], dilations)
+        full = [(size - 1) * s + r + m for size, s, r, m in zip(x.shape[2:], strides, reach, more, strict=True)]
+        crop = _crop(node, full, x.shape[2:], strides, output_shape, window.auto_pad, window.pads)
+        convolve = TRANSPOSED[rank]
+        if is_symmetric(crop):
+            begins = tuple(begin for begin, _ in crop)
+            native: Tensor = convolve(x, weight, bias, strides, begins, more, groups, dilations)
+            return native
+        whole: Tensor = convolve(x, weight, bias, strides, 0, more, groups, dilations)
+        return pad(whole, [(-begin, -end) for begin, end in crop])
+
+    return apply
+
+
+def _crop(
+    node: Node,
+    full: Sequence[int],
+    spatial: Sequence[int],
+    strides: Sequence[int],
+    output_shape: Sequence[int] | None,
+    auto_pad: str,
+    pads: Sequence[int] | None,
+) -> list[tuple[int, int]]:
+    """What to take off the full transposed convolution at (begin, end) of each axis."""
+    rank = len(full)
+    if output_shape is None:
+        if auto_pad in ("NOTSET", "VALID"):
+            given = tuple(pads or ()) if auto_pad == "NOTSET" else ()
+            given = given or (0,) * (2 * rank)
+            return list(zip(given[:rank], given[rank:], strict=True))
+        output_shape = [size * stride for size, stride in zip(spatial, strides, strict=True)]
+    pairs = []
+    for have, want in zip(full, output_shape[-rank:], strict=True):
+        total = have - want
+        if total < 0:
+            raise BadInput(f"Node {node.name} (ConvTranspose) asks for an output of {want} where {have} are computed.")
+        small, large = total // 2, total - total // 2
+        pairs.append((small, large) if auto_pad == "SAME_UPPER" else (large, small))
+    return pairs
+
+
+RULES: dict[str, Rule] = {
+    "Conv": Rule(_conv),
+    "ConvTranspose": Rule(_conv_transpose),
+}
+

@@ -1,0 +1,81 @@
+"""The table of commands."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.compress import compress_command, run_command
+from pipeline.cli.device import db_command, measure_command, predict_command, profile_command, targets_command
+from pipeline.cli.network import inspect_command, prune_command
+from pipeline.cli.results import check_command, report_command
+
+COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "compress": (
+        compress_command,
+        (
+            'cutback compress net.onnx --goal "latency<=0.5x" --data train.npz --validate test.npz -o small',
+            'cutback compress my.package:network --shape image=1,3,224,224 --goal "latency<=8ms,params<=2M" -o small',
+            'cutback compress net.onnx --goal "speedup>=2x" --data images/ --resize 256 --crop 224 '
+            "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --max-drop 1 -o small",
+        ),
+    ),
+    "run": (run_command, ("cutback run recipe.yaml",)),
+    "inspect": (inspect_command, ("cutback inspect net.onnx", "cutback inspect net.onnx --shape image=1,3,224,224 --json")),
+    "prune": (
+        prune_command,
+        (
+            "cutback prune net.onnx -o half.onnx --keep 0.5 --criterion l2 --plan plan.json --masked masked.onnx",
+            'cutback prune net.onnx -o fast.onnx --goal "latency<=0.5x" --target local',
+        ),
+    ),
+    "profile": (profile_command, ("cutback profile net.onnx --target local",)),
+    "predict": (predict_command, ("cutback predict net.onnx --plan plan.json --target local --json",)),
+    "measure": (measure_command, ("cutback measure net.onnx", "cutback measure net.onnx half.onnx --sessions 20 --json")),
+    "check": (check_command, ("cutback check small --max-latency 8ms --min-speedup 1.5 --max-drop 1.0",)),
+    "report": (report_command, ("cutback report small",)),
+    "targets": (targets_command, ("cutback targets",)),
+    "db": (db_command, ("cutback db", "cutback db --db team.sqlite --json")),
+}
+
+
+def examples(lines: tuple[str, ...]) -> str:
+    """An epilog: typer keeps what blank lines part on lines of their own."""
+    return "\n\n".join(("[bold]Examples[/bold]" if len(lines) > 1 else "[bold]Example[/bold]", *lines))
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"cutback {version('cutback')}")
+        raise typer.Exit
+
+
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Cut channels from a trained convolutional network until it meets a latency goal, as measured on the device that runs it.
+
+    Exit status: 0 done, 1 a goal or gate was not met, 2 bad input.
+    """
+
+
+def make_app(commands: dict[str, tuple[Callable[..., None], tuple[str, ...]]]) -> typer.Typer:
+    app = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=examples((commands["compress"][1][0], commands["measure"][1][0], "cutback compress --help")),
+    )
+    app.callback()(options)
+    for name, (function, lines) in commands.items():
+        app.command(name, epilog=examples(lines), no_args_is_help=False)(function)
+    return app
+
+
+app = make_app(COMMANDS)

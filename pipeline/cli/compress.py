@@ -1,0 +1,143 @@
+"""`cutback compress` and `cutback run`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli import options
+from pipeline.cli.output import print_json
+from pipeline.cli.progress import progress
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
+
+# A recipe's field -> what a user of the command line wrote, for error messages.
+NAMES = {
+    "model": "MODEL",
+    "output": "--output",
+    "shapes": "--shape",
+    "normalisation": "--normalise",
+    "regularisation.cost": "--regularise",
+    "regularisation.strength": "--strength",
+    "max_drop": "--max-drop",
+    "samples_for_scoring": "--samples",
+    "allow_vanish": "--vanish",
+    "include_inexact": "--inexact",
+    "recovery.learning_rate": "--lr",
+    "recovery.batch_size": "--batch-size",
+    "recovery.augmentation": "--augment",
+    "recovery.epochs": "--epochs",
+    "recovery.minutes": "--minutes",
+    **{name: f"--{name}" for name in ("goal", "target", "data", "validate", "metric", "criterion", "allocator", "floor")},
+    **{name: f"--{name}" for name in ("include", "exclude", "absorb", "db", "seed", "sessions", "quick")},
+}
+
+
+def compress_command(
+    model: options.Model,
+    goal: Annotated[
+        str, typer.Option("--goal", metavar="G", help="latency<=8ms, latency<=0.5x, speedup>=2x, flops<=0.5x, params<=2M; joined by commas.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The bundle's folder.")],
+    target: options.TargetName = "local",
+    shape: options.Shapes = None,
+    data: options.Data = None,
+    validate: Annotated[
+        str | None, typer.Option("--validate", metavar="V", help="Samples to measure accuracy with; never trained on.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="top1, top5, agreement, or module:callable.")] = None,
+    max_drop: Annotated[float | None, typer.Option("--max-drop", help="Status 1 when more points of accuracy are lost.")] = None,
+    example_inputs: Annotated[
+        str | None, typer.Option("--example-inputs", metavar="MODULE:CALLABLE", help="What a torch module is traced with.")
+    ] = None,
+    criterion: options.Criterion = None,
+    normalise: options.Normalise = None,
+    regularise: Annotated[
+        str | None, typer.Option("--regularise", metavar="COST", help="flops, params, memory, bytes or latency, taken off the scores.")
+    ] = None,
+    strength: Annotated[float | None, typer.Option("--strength", help="How much of the cost is taken off.")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", help="How many samples channels are scored with.")] = None,
+    allocator: options.Allocator = "exact",
+    floor: options.Floor = None,
+    vanish: Annotated[bool, typer.Option("--vanish/--no-vanish", help="May a residual branch go whole?")] = True,
+    inexact: Annotated[bool, typer.Option("--inexact", help="Also cut what a norm or softmax runs over.")] = False,
+    include: Annotated[
+        list[str] | None, typer.Option("--include", metavar="PATTERN", help="Cut only these groups; repeat for more.")
+    ] = None,
+    exclude: options.Exclude = None,
+    absorb: Annotated[bool, typer.Option("--absorb", help="Fold what removed channels gave on average into biases.")] = False,
+    no_recovery: Annotated[bool, typer.Option("--no-recovery", help="Do not train after the cut.")] = False,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Of training after the cut.")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Stop training after this long.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Of training.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="The learning rate that training starts with.")] = None,
+    augment: Annotated[str | None, typer.Option("--augment", metavar="A,B", help="Such as flip,crop; joined by commas.")] = None,
+    resize: options.Pixels = None,
+    crop: options.Pixels = None,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    layout: options.Layout = None,
+    sessions: options.Sessions = 10,
+    quick: options.Quick = False,
+    seed: options.Seed = 0,
+    db: options.Database = None,
+    json: options.Json = False,
+) -> None:
+    """Cut, recover, build, measure: from a trained network and a goal to a bundle with a proven engine and its report.
+
+    Killed or interrupted, the same command goes on from where it was.
+    """
+    from pipeline.recipe import make_recipe
+
+    recovery = given(
+        epochs=epochs, minutes=minutes, batch_size=batch_size, learning_rate=lr, augmentation=listed(augment), seed=seed or None
+    )
+    fields = given(
+        model=model, goal=goal, output=output, target=target, shapes=options.parse_shapes(shape), data=data,
+        validate=validate, metric=metric, max_drop=max_drop, example_inputs=example_inputs, criterion=criterion,
+        normalisation=normalise, regularisation=given(cost=regularise, strength=strength) or None,
+        samples_for_scoring=samples, allocator=allocator, floor=floor, allow_vanish=vanish, include_inexact=inexact,
+        include=include, exclude=exclude, absorb=absorb,
+        preprocessing=options.preprocessing_fields(resize, crop, scale, mean, std, layout),
+        sessions=sessions, quick=quick, seed=seed, db=db,
+    )  # fmt: skip
+    if no_recovery:
+        fields["recovery"] = None
+    elif recovery and (data is not None or recovery.keys() - {"seed"}):
+        fields["recovery"] = recovery
+    finish(make_recipe(fields, base=Path.cwd(), source="command line", names=NAMES), json)
+
+
+def run_command(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file with the fields of compress.")],
+    json: options.Json = False,
+) -> None:
+    """Compress as a recipe says; its paths are relative to itself. Killed or interrupted, it goes on from where it was."""
+    from pipeline.recipe import load_recipe
+
+    finish(load_recipe(recipe), json)
+
+
+def finish(recipe: "Recipe", json: bool) -> None:
+    from pipeline.compress import compress
+
+    with progress() as on_progress:
+        report = compress(recipe, on_progress=on_progress)
+    if json:
+        print_json(report)
+    else:
+        from pipeline.cli.tables import print_compression
+
+        print_compression(report, recipe.output)
+    if not report["met"] or report.get("failures"):
+        raise typer.Exit(1)
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def listed(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(field.strip() for field in text.split(",") if field.strip())

@@ -1,0 +1,102 @@
+"""`cutback profile`, `predict`, `measure`, `targets` and `db`: what a device says."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli import options
+from pipeline.cli.output import print_json
+from pipeline.cli.progress import progress
+
+
+def profile_command(
+    model: options.Model,
+    target: options.TargetName = "local",
+    shape: options.Shapes = None,
+    db: options.Database = None,
+    json: options.Json = False,
+) -> None:
+    """Time the network's kernels on a device at the widths that matter, and keep the times in the profile database."""
+    from pipeline.profile import profile
+
+    with progress() as on_progress:
+        result = profile(model, shapes=options.parse_shapes(shape), target=target, db=db, on_progress=on_progress)
+    if json:
+        print_json(result)
+    else:
+        from pipeline.cli.tables import print_profile
+
+        print_profile(result)
+
+
+def predict_command(
+    model: options.Model,
+    plan: Annotated[Path, typer.Option("--plan", metavar="PLAN.json", help="What prune wrote with --plan.")],
+    target: options.TargetName = "local",
+    shape: options.Shapes = None,
+    db: options.Database = None,
+    json: options.Json = False,
+) -> None:
+    """Predict the latency of a cut from the profile database; nothing is run."""
+    from pipeline.predict import predict
+
+    result = predict(model, plan, shapes=options.parse_shapes(shape), target=target, db=db)
+    if json:
+        print_json(result)
+    else:
+        from pipeline.cli.tables import print_prediction
+
+        print_prediction(result)
+
+
+def measure_command(
+    models: Annotated[list[str], typer.Argument(metavar="A.onnx [B.onnx ...]", help="Networks; A is compared with each B.")],
+    target: options.TargetName = "local",
+    shape: options.Shapes = None,
+    sessions: options.Sessions = 10,
+    quick: options.Quick = False,
+    json: options.Json = False,
+) -> None:
+    """Time networks on a device in fresh, interleaved sessions, and say which is faster only when that is certain."""
+    from pipeline.measure import measure
+
+    with progress() as on_progress:
+        result = measure(
+            models, shapes=options.parse_shapes(shape), target=target, sessions=sessions, quick=quick, on_progress=on_progress
+        )
+    if json:
+        print_json(result)
+    else:
+        from pipeline.cli.tables import print_measurements
+
+        print_measurements(result)
+
+
+def targets_command(json: options.Json = False) -> None:
+    """List the devices that --target may name."""
+    from dataclasses import asdict
+
+    from targets.target import known_targets
+
+    found = [asdict(target) for target in known_targets()]
+    if json:
+        print_json(found)
+    else:
+        from pipeline.cli.tables import print_rows
+
+        print_rows("Targets", found)
+
+
+def db_command(db: options.Database = None, json: options.Json = False) -> None:
+    """Say what the profile database holds: devices, stacks, kernels."""
+    from targets.profiles.store import ProfileStore
+
+    store = ProfileStore(db)
+    found = list(store.summary())
+    if json:
+        print_json(found)
+    else:
+        from pipeline.cli.tables import print_rows
+
+        print_rows("Profile database", found)

@@ -1,0 +1,101 @@
+"""Options that several commands share, and how their text becomes values."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from targets.errors import BadInput
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="An .onnx file, or package.module:callable giving a torch module.")
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", metavar="NAME=1,3,224,224", help="Bind an input's free dimensions; repeat for more inputs. [dim]Unset batch: 1[/dim]"
+    ),
+]
+TargetName = Annotated[str, typer.Option("--target", metavar="T", help="The device; see: cutback targets.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+Database = Annotated[
+    str | None,
+    typer.Option("--db", metavar="PATH", help="The profile database: a file or a URL. [dim]Else CUTBACK_DB, else your own[/dim]"),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
+Sessions = Annotated[int, typer.Option("--sessions", min=2, help="Fresh sessions each network is timed in.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Short timings: wider intervals, for trying things out.")]
+Criterion = Annotated[str | None, typer.Option("--criterion", metavar="NAME", help="How channels are scored.")]
+Normalise = Annotated[
+    str | None, typer.Option("--normalise", metavar="NAME", help="How scores of different groups are made comparable.")
+]
+Allocator = Annotated[
+    str, typer.Option("--allocator", metavar="NAME", help="How widths are chosen: exact, uniform or threshold.")
+]
+Floor = Annotated[float | None, typer.Option("--floor", help="Share of its channels that every group keeps at least.")]
+Exclude = Annotated[
+    list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="Groups to leave alone (* and ?); repeat for more.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="D", help="Samples to learn from: .npz, image folder, or module:callable."),
+]
+Pixels = Annotated[str | None, typer.Option(metavar="PX", help="Image folders: pixels, or HEIGHTxWIDTH.")]
+Scale = Annotated[float | None, typer.Option("--scale", help="What a pixel is divided by before mean and std.")]
+Mean = Annotated[str | None, typer.Option("--mean", metavar="M,M,M", help="Subtracted from scaled pixels.")]
+Std = Annotated[str | None, typer.Option("--std", metavar="S,S,S", help="What they are then divided by.")]
+Layout = Annotated[str | None, typer.Option("--layout", metavar="NCHW|NHWC", help="Where the network has its channels.")]
+
+
+def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """Input name -> shape, from `NAME=1,3,224,224`; BadInput for anything else, and for a name given twice."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts or ():
+        name, equals, sizes = text.rpartition("=")
+        fields = [field.strip() for field in sizes.split(",")]
+        if not (equals and name.strip() and all(field.isascii() and field.isdigit() and int(field) for field in fields)):
+            raise BadInput(f"--shape {text!r} is not NAME=SIZE,SIZE,... with sizes of 1 or more, such as image=1,3,224,224")
+        if name.strip() in shapes:
+            raise BadInput(f"--shape names {name.strip()!r} twice. Give each input one shape.")
+        shapes[name.strip()] = tuple(int(field) for field in fields)
+    return shapes
+
+
+def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """`0.485,0.456,0.406` as floats."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(field) for field in text.split(","))
+    except ValueError as error:
+        raise BadInput(f"{option} {text!r} is not a number or several joined by commas, such as 0.485,0.456,0.406") from error
+
+
+def parse_pixels(text: str | None, option: str) -> int | tuple[int, int] | None:
+    """`256` or `240x320` (height, width)."""
+    if text is None:
+        return None
+    fields = text.lower().split("x")
+    if len(fields) not in (1, 2) or not all(field.isascii() and field.isdigit() and int(field) for field in fields):
+        raise BadInput(f"{option} {text!r} is not a number of pixels or HEIGHTxWIDTH, such as 224 or 240x320")
+    return int(fields[0]) if len(fields) == 1 else (int(fields[0]), int(fields[1]))
+
+
+def preprocessing_fields(
+    resize: str | None, crop: str | None, scale: float | None, mean: str | None, std: str | None, layout: str | None
+) -> dict[str, object] | None:
+    """The fields of Preprocessing that were given; None where none was."""
+    fields = {
+        "resize": parse_pixels(resize, "--resize"),
+        "crop": parse_pixels(crop, "--crop"),
+        "scale": scale,
+        "mean": parse_numbers(mean, "--mean"),
+        "std": parse_numbers(std, "--std"),
+        "layout": layout,
+    }
+    return {name: value for name, value in fields.items() if value is not None} or None
+
+
+def plain_path(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,154 @@
+"""Take the removed channels out of the graph, for real.
+
+A cut is mechanical: the kept indices on every axis that carries channels, and a new count in every constant that counts
+them. `masked` builds what the cut must be equal to: the uncut graph in which every removed channel is zeroed where it
+is read.
+"""
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from pipeline.graph.channels import ChannelGroup, Kept
+from pipeline.graph.couple import Channels
+from pipeline.graph.labels import IndexEdit, SizeEdit
+from pipeline.graph.model import Model, infer_shapes
+from pipeline.graph.normalise import constants_are_folded, dead_nodes_are_gone, opset
+from targets.errors import BadInput
+
+Plan = dict[str, dict[int, list[int]]]  # initialiser -> axis -> kept indices
+
+
+def whole(channels: Channels, kept: Kept) -> dict[str, tuple[int, ...]]:
+    """`kept` for every group: unnamed ones keep all, and what lies inside a branch that vanished keeps nothing."""
+    full = {group.id: tuple(kept.get(group.id, range(group.channels))) for group in channels.groups}
+    gone = {group.id for group in channels.groups if group.vanishes and not full[group.id]}
+    for group in channels.groups:
+        if group.vanishes_with in gone:
+            full[group.id] = ()
+        elif not full[group.id] and group.vanishes_with not in (None, group.id):
+            raise BadInput(f"Group {group.id!r} can only vanish together with {group.vanishes_with!r}.")
+    channels.kept_labels({**kept, **full})  # refuses what is not legal
+    return full
+
+
+def plan(channels: Channels, kept: Kept) -> Plan:
+    """Which indices of which axis of which initialiser stay, for all that change."""
+    full = whole(channels, kept)
+    found: dict[str, dict[int, NDArray[np.bool_]]] = {}
+    for group in channels.groups:
+        if len(full[group.id]) < group.channels:
+            stays = np.zeros(group.channels, bool)
+            stays[list(full[group.id])] = True
+            for piece in group.slices:
+                mask = found.setdefault(piece.tensor, {}).setdefault(piece.axis, np.ones(len(piece.channel), bool))
+                mask[piece.channel >= 0] &= stays[piece.channel[piece.channel >= 0]]
+    return {
+        tensor: {axis: [int(i) for i in np.flatnonzero(mask)] for axis, mask in axes.items()}
+        for tensor, axes in found.items()
+    }
+
+
+def cut(model: Model, channels: Channels, kept: Kept) -> Model:
+    """The smaller graph. Tensors keep their names; sizes of initialisers and the constants that count them change."""
+    full = whole(channels, kept)
+    stays = channels.kept_labels(full)
+    graph = gs.import_onnx(model.proto)
+    tensors, nodes = graph.tensors(), {node.name: node for node in graph.nodes}
+    for name, axes in plan(channels, kept).items():
+        values = tensors[name].values
+        for axis, indices in axes.items():
+            values = np.take(values, indices, axis=axis)
+        tensors[name].values = np.ascontiguousarray(values)
+    _count_again(nodes, channels.sizes, stays, opset(model.proto))
+    for edit in channels.indices:
+        _renumber(nodes[edit.node], edit, stays)
+    for group in channels.groups:
+        if group.vanishes and not full[group.id]:
+            _remove_branch(graph, nodes, group, model)
+    proto = gs.export_onnx(graph.cleanup().toposort(), ir_version=model.proto.ir_version)
+    for step in (constants_are_folded, dead_nodes_are_gone):
+        step(proto, model.bound)
+    return Model(proto, model.bound, infer_shapes(proto, model.bound))
+
+
+def masked(model: Model, channels: Channels, kept: Kept) -> Model:
+    """The uncut graph with each removed channel zeroed where it is read: in the consumers' weights."""
+    full = whole(channels, kept)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for group in channels.groups:
+        stays = np.zeros(group.channels, bool)
+        stays[list(full[group.id])] = True
+        for piece in group.slices:
+            gone = (piece.channel >= 0) & ~stays[piece.channel]
+            if piece.role == "reads" and gone.any():
+                values = numpy_helper.to_array(tensors[piece.tensor]).copy()
+                np.moveaxis(values, piece.axis, 0)[gone] = 0
+                tensors[piece.tensor].CopyFrom(numpy_helper.from_array(values, piece.tensor))
+    return Model(proto, model.bound, model.shapes)
+
+
+def _count_again(
+    nodes: dict[str, gs.Node], edits: tuple[SizeEdit, ...], stays: NDArray[np.bool_], version: int
+) -> None:
+    """Every edit counts the kept channels among its own."""
+    for edit in edits:
+        count = int(stays[edit.labels].any(axis=1).sum()) if len(edit.labels) else 0
+        node, (kind, key) = nodes[edit.node], edit.where
+        if edit.position is None:
+            node.attrs[key] = count
+        elif kind == "attribute":
+            entries = list(node.attrs[key])
+            entries[edit.position] = count
+            node.attrs[key] = entries
+        elif len(node.inputs) > int(key) and isinstance(node.inputs[int(key)], gs.Constant):
+            constant = node.inputs[int(key)]
+            values = np.array(constant.values)
+            values.reshape(-1)[edit.position] = count
+            constant.values = values
+        else:
+            _write_split(node, edit.position, count, version)
+
+
+def _write_split(node: gs.Node, position: int, count: int, version: int) -> None:
+    """A Split into equal parts has no sizes to change: write them down."""
+    if version >= 13:
+        node.attrs.pop("num_outputs", None)
+        sizes = gs.Constant(f"{node.name}:split", np.zeros(len(node.outputs), np.int64))
+        node.inputs = [node.inputs[0], sizes]
+        sizes.values[position] = count
+    else:
+        sizes = node.attrs.setdefault("split", [0] * len(node.outputs))
+        sizes[position] = count
+
+
+def _renumber(node: gs.Node, edit: IndexEdit, stays: NDArray[np.bool_]) -> None:
+    kept = stays[edit.source]
+    position = np.cumsum(kept) - 1
+    indices = np.asarray(node.inputs[edit.input].values)
+    wrapped = np.where(indices < 0, indices + len(kept), indices)
+    node.inputs[edit.input].values = position[wrapped[kept[wrapped]]].astype(indices.dtype)
+
+
+def _remove_branch(graph: gs.Graph, nodes: dict[str, gs.Node], group: ChannelGroup, model: Model) -> None:
+    """Readers of nothing give their bias, the same at every position."""
+    for read in group.reads:
+        node = nodes[read.node]
+        output = node.outputs[0]
+        rank = len(model.shapes[output.name])
+        channel_axis = 1 if node.op in ("Conv", "ConvTranspose", "Gemm") else rank - 1
+        out_axis = {"Conv": 0, "ConvTranspose": 1}.get(node.op, 0 if node.attrs.get("transB") else 1)
+        weight = node.inputs[1].values
+        size = weight.shape[out_axis]
+        has_bias = node.op != "MatMul" and len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant)
+        scale = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
+        bias = np.asarray(node.inputs[2].values) * scale if has_bias else np.zeros(size)
+        shape = [size if axis == channel_axis else 1 for axis in range(rank)]
+        constant = gs.Constant(f"{output.name}:constant", np.broadcast_to(bias, size).reshape(shape).astype(weight.dtype))
+        node.outputs = []
+        for reader in list(output.outputs):
+            reader.inputs = [constant if tensor is output else tensor for tensor in reader.inputs]

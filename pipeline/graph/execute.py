@@ -1,0 +1,46 @@
+"""Run a graph as it is written: ONNX Runtime on the host with its optimiser off.
+
+The optimiser changes the outputs of some networks by percents, so proofs run without it.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from targets.errors import BadInput
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+def session(proto: onnx.ModelProto, *, optimise: bool = False, threads: int = 1) -> "onnxruntime.InferenceSession":
+    """An inference session on this CPU. A model the runtime cannot take raises BadInput with the runtime's reason."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's errors share no base class of their own
+        raise BadInput(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
+
+
+def run_unoptimised(proto: onnx.ModelProto, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, Any]:
+    """All graph outputs by name."""
+    names = [value.name for value in proto.graph.output]
+    return dict(zip(names, _run(session(proto), names, feeds), strict=True))
+
+
+def _run(opened: Any, names: Sequence[str], feeds: Mapping[str, NDArray[np.generic]]) -> list[Any]:
+    try:
+        return list(opened.run(list(names), dict(feeds)))
+    except Exception as error:
+        raise BadInput(f"ONNX Runtime cannot run the model: {' '.join(str(error).split())[:300]}") from error

@@ -1,0 +1,162 @@
+"""Integer labels on channels, and the classes they fall into.
+
+A tensor's labels are an int32 array of the tensor's own shape that says, for every element, which channel it belongs
+to. Axes along which nothing changes are broadcast (stride 0), so a 64 x 112 x 112 tensor costs 64 integers. None in
+place of an array says: nobody may cut this tensor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.graph.channels import Labels
+
+Role = Literal["makes", "reads", "rides"]
+
+
+class LabelClasses:
+    """Union-find over labels, an array at a time. The smallest label of a class stands for it."""
+
+    def __init__(self) -> None:
+        self._parent: Labels = np.zeros(0, np.int32)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def fresh(self, count: int) -> Labels:
+        """`count` labels that nobody has seen."""
+        first, self._count = self._count, self._count + count
+        if self._count > len(self._parent):
+            grown = np.arange(max(1024, 2 * self._count), dtype=np.int32)
+            grown[:first] = self._parent[:first]
+            self._parent = grown
+        return np.arange(first, self._count, dtype=np.int32)
+
+    def find(self, labels: NDArray[np.integer]) -> Labels:
+        """The class of each label, as its smallest member."""
+        roots = self._parent[labels]
+        while True:
+            above = self._parent[roots]
+            if np.array_equal(above, roots):
+                break
+            roots = above
+        self._parent[labels] = roots
+        return roots
+
+    def unite(self, first: NDArray[np.integer], second: NDArray[np.integer]) -> None:
+        """Element by element: from now on `first[i]` and `second[i]` are one class."""
+        a, b = (self.find(np.ravel(side)) for side in np.broadcast_arrays(first, second))
+        differ = a != b
+        pairs = np.unique(np.stack([a[differ], b[differ]], axis=1), axis=0) if differ.any() else ()
+        for left, right in pairs:
+            x, y = self.find(np.asarray([left, right]))
+            self._parent[max(x, y)] = min(x, y)
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """A parameter, indexed by channels along `axis`: `labels[i]` belongs to index i."""
+
+    tensor: str
+    axis: int
+    labels: Labels
+    role: Role
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelRead:
+    """Node `node` mixes the channels that its input number `input` carries along `axis`."""
+
+    node: str
+    input: int
+    tensor: str
+    axis: int
+    labels: Labels
+
+
+@dataclass(frozen=True, eq=False)
+class SizeEdit:
+    """An entry of a constant, or an attribute, that counts channels: after a cut it counts the kept ones of `labels`.
+
+    `where` is ("input", number) or ("attribute", name). With `position` None the whole entry is a scalar. `labels` is
+    (index x labels sharing it); an index counts as long as one of its labels is kept.
+    """
+
+    node: str
+    where: tuple[Literal["input"], int] | tuple[Literal["attribute"], str]
+    position: int | None
+    labels: Labels
+
+
+@dataclass(frozen=True, eq=False)
+class IndexEdit:
+    """A constant that names channels by number (Gather): entries of dropped ones go, the others are renumbered."""
+
+    node: str
+    input: int
+    source: Labels
+
+
+@dataclass(eq=False)
+class Labelling:
+    """What one run over the graph collects; the rules write here and nowhere else."""
+
+    classes: LabelClasses = field(default_factory=LabelClasses)
+    uses: list[Use] = field(default_factory=list)
+    reads: list[ChannelRead] = field(default_factory=list)
+    sizes: list[SizeEdit] = field(default_factory=list)
+    indices: list[IndexEdit] = field(default_factory=list)
+    tensors: dict[str, Labels | None] = field(default_factory=dict)
+    locked: dict[int, str] = field(default_factory=dict)
+    inexact: set[int] = field(default_factory=set)
+    pinned: dict[str, str] = field(default_factory=dict)  # tensors without labels: why nobody may cut them
+
+    def lock(self, labels: Labels | None, reason: str) -> None:
+        """Nobody cuts these, and this is why. The first reason stays."""
+        if labels is not None:
+            for label in np.unique(compact(labels)):
+                self.locked.setdefault(int(label), reason)
+
+    def mark_inexact(self, labels: Labels) -> None:
+        self.inexact.update(int(label) for label in np.unique(compact(labels)))
+
+    def fresh_axis(self, shape: Sequence[int], axis: int) -> Labels:
+        """New labels along `axis` of a tensor of `shape`."""
+        line = [1] * len(shape)
+        line[axis] = shape[axis]
+        return np.broadcast_to(self.classes.fresh(shape[axis]).reshape(line), tuple(shape))
+
+    def along(self, labels: Labels, axis: int) -> Labels:
+        """One label for each index of `axis`. Labels that share an index become one class."""
+        small = np.moveaxis(compact(labels), axis, 0)
+        lines = small.reshape(small.shape[0], -1)
+        if lines.shape[1] > 1:
+            self.classes.unite(lines[:, :1], lines)
+        first = lines[:, 0]
+        return np.broadcast_to(first, (labels.shape[axis],)) if len(first) == 1 else first
+
+
+def compact(labels: Labels) -> Labels:
+    """The same labels with every axis along which nothing changes cut to length one."""
+    index = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in labels.strides)
+    return labels[index]
+
+
+def simplify(labels: Labels) -> Labels:
+    """Find the axes along which nothing changes any more, and make them stride 0 again."""
+    small = compact(labels)
+    for axis, size in enumerate(small.shape):
+        if size > 1:
+            head = small.take([0], axis=axis)
+            if np.array_equal(np.broadcast_to(head, small.shape), small):
+                small = head
+    return np.broadcast_to(np.ascontiguousarray(small), labels.shape)
+
+
+def labelled_axes(labels: Labels) -> tuple[int, ...]:
+    """The axes along which labels change."""
+    return tuple(axis for axis, size in enumerate(compact(labels).shape) if size > 1)

@@ -1,0 +1,194 @@
+"""An ONNX model, checked, put into one plain form, with every tensor's shape known."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import TensorProto, shape_inference
+
+from pipeline.graph.normalise import normalise
+from targets.errors import BadInput
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Protobuf refuses messages of 2 GiB; weights go beside the model well before.
+INLINE_LIMIT_BYTES = 1_800_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A graph in the form `normalise` promises. Nobody changes `proto` in place: every stage makes a new one.
+
+    `bound` holds the shape of every graph input with its free dimensions bound, `shapes` the same for every tensor
+    whose shape is known under that binding.
+    """
+
+    proto: onnx.ModelProto
+    bound: Shapes
+    shapes: Shapes
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One graph input or output: `shape` has a name in place of every free dimension."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    elem_type: int
+
+    @property
+    def dtype(self) -> str:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(self.elem_type))
+
+
+def input_specs(proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    """The inputs a caller feeds: graph inputs that are not initialisers."""
+    constant = {tensor.name for tensor in proto.graph.initializer}
+    return tuple(_spec(value) for value in proto.graph.input if value.name not in constant)
+
+
+def load(source: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+    """Read an ONNX file. `shapes` binds the inputs' free dimensions; an unset batch (first axis) becomes 1.
+
+    Raises BadInput, in one line, for anything that is not a sound model.
+    """
+    return from_proto(_read(Path(source)), shapes)
+
+
+def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+    """The same from a model in memory."""
+    for value in proto.graph.input:
+        if value.type.WhichOneof("value") not in (None, "tensor_type"):
+            raise BadInput(f"Input {value.name!r} is no plain tensor (sequence, map or optional): not supported.")
+    bound = bind(input_specs(proto), shapes or {})
+    plain = normalise(proto, bound)
+    return Model(plain, bound, infer_shapes(plain, bound))
+
+
+def save(model: Model, path: Path) -> None:
+    """Write beside, then rename: a reader never sees half a model. Over 2 GB the weights go into PATH.data."""
+    write_proto(model.proto, path)
+
+
+def write_proto(proto: onnx.ModelProto, path: Path) -> None:
+    """As `save`, for a model that did not come through `load`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        if proto.ByteSize() > INLINE_LIMIT_BYTES:
+            onnx.save_model(proto, beside, save_as_external_data=True, location=f"{path.name}.data")
+        else:
+            Path(beside).write_bytes(proto.SerializeToString(deterministic=True))
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)
+        os.replace(beside, path)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def bind(specs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """A whole shape for every input; a free first axis is the batch and becomes 1 when nobody says otherwise."""
+    unknown = sorted(set(shapes) - {spec.name for spec in specs})
+    if unknown:
+        names = ", ".join(spec.name for spec in specs)
+        raise BadInput(f"No input is called {unknown[0]!r}. The model's inputs are: {names}.")
+    return {spec.name: _bind_one(spec, shapes.get(spec.name)) for spec in specs}
+
+
+def infer_shapes(proto: onnx.ModelProto, bound: Shapes) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors when the inputs have the shapes `bound`; a tensor whose shape stays open is left out."""
+    inferred = _infer(_with_input_shapes(proto, bound))
+    known = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        shape = value.type.tensor_type.shape
+        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in shape.dim):
+            known[value.name] = tuple(dim.dim_value for dim in shape.dim)
+    return known
+
+
+def free_batch(model: Model) -> onnx.ModelProto:
+    """The same graph, taking any batch size: training and scoring run on batches, deployment often on one."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    for value in (*proto.graph.input, *proto.graph.output):
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del proto.graph.value_info[:]
+    return proto
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    if not path.exists():
+        raise BadInput(f"{path} does not exist. Give the path of an ONNX file.")
+    if not path.is_file():
+        raise BadInput(f"{path} is a directory. Give the path of an ONNX file.")
+    if path.stat().st_size == 0:
+        raise BadInput(f"{path} is empty. Export the model again.")
+    try:
+        proto = onnx.load(path)
+    except DecodeError as error:
+        raise BadInput(f"{path} is not an ONNX model, or was cut short. Export or copy it again.") from error
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be loaded: {_one_line(error)}") from error
+    if not proto.graph.node:
+        raise BadInput(f"{path} holds no graph: not an ONNX model, or an empty one.")
+    try:
+        onnx.checker.check_model(proto if proto.ByteSize() < INLINE_LIMIT_BYTES else str(path))
+    except (onnx.checker.ValidationError, EncodeError, ValueError) as error:
+        raise BadInput(f"{path} is not a valid ONNX model: {_one_line(error)}") from error
+    return proto
+
+
+def _bind_one(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
+    if given is None:
+        sizes = tuple(1 if axis == 0 and isinstance(size, str) else size for axis, size in enumerate(spec.shape))
+        free = [f"{size or '?'} (axis {axis})" for axis, size in enumerate(sizes) if isinstance(size, str)]
+        if free:
+            example = ",".join(str(224 if isinstance(size, str) else size) for size in sizes)
+            raise BadInput(f"Input {spec.name!r} leaves {', '.join(free)} open. Bind it: --shape {spec.name}={example}")
+        return tuple(size for size in sizes if isinstance(size, int))
+    fits = len(given) == len(spec.shape) and all(
+        size > 0 and (isinstance(declared, str) or declared == size)
+        for size, declared in zip(given, spec.shape, strict=True)
+    )
+    if not fits:
+        raise BadInput(
+            f"Shape {','.join(map(str, given))} does not fit input {spec.name!r}, which is declared as "
+            f"{','.join(str(size or '?') for size in spec.shape)}."
+        )
+    return tuple(given)
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    dims = value.type.tensor_type.shape.dim
+    shape = tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in dims)
+    return TensorSpec(value.name, shape, value.type.tensor_type.elem_type or TensorProto.FLOAT)
+
+
+def _with_input_shapes(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.value_info[:]
+    for value in copy.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, bound.get(value.name, ()), strict=False):
+            dim.dim_value = size
+    for value in copy.graph.output:  # declared sizes are often stale; inference finds the real ones
+        value.type.tensor_type.ClearField("shape")
+    return copy
+
+
+def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return shape_inference.infer_shapes(proto, data_prop=True)
+    except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        raise BadInput(f"The graph's shapes do not fit together: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

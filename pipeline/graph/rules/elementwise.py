@@ -1,0 +1,98 @@
+"""Elementwise operators: labels that meet in one element are one class.
+
+An axis of length one that broadcasts against channels never unites with them: its own label is locked instead, since
+all of the channels need it. Constants are labelled by what they meet.
+"""
+
+import numpy as np
+
+from pipeline.graph.labels import Labelling, Labels, Use, compact, labelled_axes
+from pipeline.graph.rules.node import Node
+
+
+def pass_on(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
+    """One input, one output, nothing moves."""
+    labels = node.labels(run)
+    return (labels,) + (None,) * (len(node.outputs) - 1)
+
+
+def unite(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
+    """Any number of inputs that broadcast against each other."""
+    shapes = [node.input_shape(number) for number in range(len(node.inputs))]
+    known = [shape for shape in shapes if shape is not None]
+    if len(known) < len(shapes):
+        for name in node.inputs:
+            run.lock(run.tensors.get(name), f"the shapes that meet in {node.op} ({node.name}) are not known")
+        return (None,)
+    whole = np.broadcast_shapes(*known)
+    meeting = [run.tensors.get(name) for name in node.inputs]
+    aligned = [None if labels is None else _aligned(labels, len(whole)) for labels in meeting]
+    changing = [small for small in aligned if small is not None and small.size > 1]
+    if not changing:
+        return _single_channel(node, run, [small for small in aligned if small is not None], whole)
+    result = _one_class(run, changing, whole)
+    for number, small in enumerate(aligned):
+        if small is None:
+            _label_constant(node, run, number, known[number], result)
+        elif small.size == 1:
+            _broadcast_one(node, run, small, known[number], result)
+    return (result,)
+
+
+def _aligned(labels: Labels, ndim: int) -> Labels:
+    """Compact labels, with axes of length one put in front as broadcasting does."""
+    small = compact(labels)
+    return small.reshape((1,) * (ndim - small.ndim) + small.shape)
+
+
+def _one_class(run: Labelling, changing: list[Labels], whole: tuple[int, ...]) -> Labels:
+    """Unite element by element; any operand that changes along all the axes then speaks for the result."""
+    first = changing[0]
+    for other in changing[1:]:
+        run.classes.unite(first, other)
+        first = first if first.size >= other.size else other
+    return np.broadcast_to(first, whole)
+
+
+def _broadcast_one(node: Node, run: Labelling, small: Labels, shape: tuple[int, ...], result: Labels) -> None:
+    """A single label meets many: where its axis has length one all of them need it, else it is one with all."""
+    offset = result.ndim - len(shape)
+    if all(axis < offset or shape[axis - offset] == 1 for axis in labelled_axes(result)):
+        run.lock(small, f"one channel is broadcast over all others in {node.op} ({node.name})")
+    else:
+        run.classes.unite(small, compact(result))
+
+
+def _single_channel(
+    node: Node, run: Labelling, aligned: list[Labels], whole: tuple[int, ...]
+) -> tuple[Labels | None, ...]:
+    """No input changes its label along any axis: tensors of one channel, or nothing labelled at all."""
+    if not aligned:
+        return (None,)
+    for small in aligned:
+        run.classes.unite(small, aligned[0])
+    run.lock(aligned[0], f"a tensor of a single channel meets another in {node.op} ({node.name})")
+    return (np.broadcast_to(aligned[0], whole),)
+
+
+def _label_constant(node: Node, run: Labelling, number: int, shape: tuple[int, ...], result: Labels) -> None:
+    """A parameter takes the labels of what it meets, along each axis on which it has entries of its own."""
+    offset = result.ndim - len(shape)
+    for axis in labelled_axes(result):
+        own = axis - offset
+        if own < 0 or shape[own] == 1:
+            continue
+        if node.is_constant(number):
+            run.uses.append(Use(node.inputs[number], own, run.along(result, axis), "rides"))
+        else:
+            why = run.pinned.get(node.inputs[number], "nobody may cut")
+            run.lock(result, f"meets {node.inputs[number]!r} in {node.op} ({node.name}), which is fixed: {why}")
+
+
+UNARY = (
+    "Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Clip", "Elu", "Selu", "Celu", "Softplus",
+    "Softsign", "Gelu", "Mish", "Swish", "Erf", "ThresholdedRelu", "Identity", "Dropout", "Cast", "Sqrt", "Exp", "Log",
+    "Abs", "Neg", "Reciprocal", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos", "Not", "IsNaN",
+)  # fmt: skip
+MANY = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Where", "Equal", "Greater", "Less")
+RULES = {**{op: pass_on for op in UNARY}, **{op: unite for op in MANY}, "PRelu": unite}

@@ -1,0 +1,251 @@
+"""A recipe: everything a compression needs to know, validated once, from a file or from the command line."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from calibration.preprocessing import Preprocessing
+from pipeline.goal import parse_goal
+from targets.errors import BadInput
+
+PLACES = ("output", "db")  # where things are kept changes nothing about what they are
+PATHS = ("model", "data", "validate", "validation", "example_inputs", "output", "db")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Part(BaseModel):
+    """Frozen, and closed to fields that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+
+
+class Regularisation(Part):
+    """score - strength * cost(channel), costs scaled to a mean of one."""
+
+    cost: Literal["none", "flops", "params", "memory", "bytes", "latency"] = "none"
+    strength: NotNegative = 0.0
+
+
+class RecoverySettings(Part):
+    """Training after the cut, at the small network's size."""
+
+    epochs: PositiveInt = 10
+    minutes: Positive | None = None
+    """Stop after this long, whatever the epochs."""
+    learning_rate: Positive = 0.02
+    batch_size: PositiveInt = 128
+    weight_decay: NotNegative = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    temperature: Positive = 4.0
+    """Of the distillation: both networks' logits are divided by it."""
+    distillation_weight: NotNegative = 1.0
+    label_weight: NotNegative = 1.0
+    """Used where the data is labelled."""
+    augmentation: tuple[str, ...] = ()
+    patience: PositiveInt | None = None
+    """Epochs without improvement before stopping early; null: never."""
+    bf16: bool | None = None
+    """null: where it is faster on this machine."""
+    seed: int = 0
+
+
+class Recipe(Part):
+    """What was asked for. Paths are absolute; entry points stay `package.module:callable`."""
+
+    model: str
+    """An .onnx file, or `package.module:callable` giving a torch module."""
+    goal: str
+    output: Path
+    """The bundle's folder."""
+    example_inputs: str | None = None
+    """For torch: `package.module:callable` giving the inputs to trace with, instead of `shapes`."""
+    shapes: dict[str, tuple[PositiveInt, ...]] = {}
+    target: str = "local"
+    data: str | None = None
+    """Samples to score and train with: .npz, folder of class folders, or `module:callable`."""
+    validation: str | None = Field(default=None, alias="validate")
+    """Samples to measure accuracy with; never trained on."""
+    preprocessing: Preprocessing | None = None
+    """How stored pixels become inputs; null: samples are what the network reads."""
+    metric: str = "top1"
+    max_drop: NotNegative | None = None
+    """Most accuracy that may be lost, in the metric's points."""
+    criterion: str
+    """How channels are scored; "taylor" with data, else "l2"."""
+    normalisation: Literal["none", "l1", "l2", "mean", "max", "sum"] = "l2"
+    regularisation: Regularisation = Regularisation()
+    samples_for_scoring: PositiveInt = 1024
+    allocator: Literal["exact", "uniform", "threshold"] = "exact"
+    floor: Share = 0.1
+    """Share of its channels that every group keeps at least, where it may not vanish whole."""
+    allow_vanish: bool = True
+    include_inexact: bool = False
+    """Also cut groups that a norm or softmax runs over: such a cut changes statistics and is reported as inexact."""
+    include: tuple[str, ...] = ()
+    """Patterns (`*`, `?`) of group ids; only these are cut. Empty: all."""
+    exclude: tuple[str, ...] = ()
+    absorb: bool = False
+    """Fold what the removed channels contributed on average into their readers' biases; needs data."""
+    recovery: RecoverySettings | None
+    """null: none. Left out: the defaults above where there is data, none without."""
+    db: str | None = None
+    seed: int = 0
+    sessions: Annotated[int, Field(ge=2)] = 10
+    """Fresh sessions a network is timed in when networks are compared."""
+    quick: bool = False
+    """Short timings: wider intervals, for trying things out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_in_what_data_decides(cls, fields: Any) -> Any:
+        if not isinstance(fields, Mapping):
+            return fields
+        with_data = fields.get("data") is not None
+        return {"criterion": "taylor" if with_data else "l2", "recovery": {} if with_data else None, **fields}
+
+    @field_validator("preprocessing", mode="before")
+    @classmethod
+    def one_value_serves_every_channel(cls, fields: Any) -> Any:
+        if not isinstance(fields, Mapping):
+            return fields
+        return {
+            name: [value] if name in ("mean", "std") and is_number(value) else value for name, value in fields.items()
+        }
+
+    @field_validator("goal")
+    @classmethod
+    def goal_is_readable(cls, text: str) -> str:
+        try:
+            return parse_goal(text).text
+        except BadInput as error:
+            raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def needs_are_met(self) -> "Recipe":
+        needs = {
+            "recovery needs data to train with": self.recovery is not None,
+            "absorb needs data to average over": self.absorb,
+            f"criterion {self.criterion} needs data": self.criterion.startswith("taylor"),
+        }
+        for need, wanted in needs.items():
+            if wanted and self.data is None:
+                raise ValueError(f"{need}; give `data`")
+        if self.max_drop is not None and self.validation is None:
+            raise ValueError("max_drop needs samples to measure accuracy with; give `validate`")
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 over every field but where results are kept; the order of fields in a file does not matter."""
+        fields = self.model_dump(mode="json", exclude=set(PLACES))
+        return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a YAML recipe; relative paths in it start at its own folder. BadInput has one line for each error."""
+    try:
+        fields = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise BadInput(f"{path}: the recipe cannot be read: {reason}") from error
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
+        raise BadInput(f"{path}: a recipe is a list of `field: value` lines; at least model, goal and output")
+    return make_recipe(fields, base=path.parent, source=str(path))
+
+
+def make_recipe(
+    fields: Mapping[str, Any], *, base: Path, source: str, names: Mapping[str, str] | None = None
+) -> Recipe:
+    """Validate `fields`, relative paths starting at `base`.
+
+    BadInput has one line for each error: `source`, the field (as `names` calls it), and what is wrong with it.
+    """
+    resolved = {
+        name: resolve(value, base) if name in PATHS and isinstance(value, (str, Path)) else value
+        for name, value in fields.items()
+    }
+    try:
+        return Recipe.model_validate(resolved)
+    except ValidationError as error:
+        lines: dict[str, str] = {}
+        for detail in error.errors():
+            lines.setdefault(field_of(detail), describe(detail, names or {}))  # a union complains once for each member
+        raise BadInput("\n".join(f"{source}: {line}" for line in lines.values())) from error
+    except BadInput as error:  # from a dataclass of another package, which checks itself
+        raise BadInput(f"{source}: {error}") from error
+
+
+def resolve(value: str | Path, base: Path) -> str:
+    """A path made absolute; URLs and `module:callable` as they are; the file of `file.py:callable` made absolute."""
+    text = str(value)
+    if "://" in text or not text:
+        return text
+    path, colon, name = text.rpartition(":")
+    if colon and name.isidentifier() and not (base / text).exists():
+        return f"{absolute(path, base)}:{name}" if path.endswith(".py") else text
+    return absolute(text, base)
+
+
+def absolute(path: str, base: Path) -> str:
+    return str((base / Path(path).expanduser()).absolute())
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def field_of(detail: ErrorDetails) -> str:
+    """The field's place in the file: what pydantic calls it, without the union members that it tried."""
+    members = ("int", "float", "tuple[", "constrained-", "function-")
+    return ".".join(str(part) for part in detail["loc"] if not str(part).startswith(members))
+
+
+def describe(detail: ErrorDetails, names: Mapping[str, str]) -> str:
+    field = field_of(detail)
+    shown = names.get(field, field)
+    if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        part, _, name = field.rpartition(".")
+        known = KNOWN.get(part, [])
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        return f"unknown field {field!r}; {hint}"
+    if detail["type"] == "missing":
+        return f"{shown} is missing"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if detail["type"] == "path_type":
+        message = "should be a path"
+    if detail["type"] == "value_error" or isinstance(detail["input"], (dict, BaseModel)):
+        return f"{shown}: {message}" if shown else message
+    return f"{shown}: {message} (it is {detail['input']!r})"
+
+
+KNOWN: dict[str, list[str]] = {
+    "": [field.alias or name for name, field in Recipe.model_fields.items()],
+    "preprocessing": [field.name for field in dataclasses.fields(Preprocessing)],
+    "regularisation": list(Regularisation.model_fields),
+    "recovery": list(RecoverySettings.model_fields),
+}
+
+
+class UniqueKeyLoader(yaml.SafeLoader):  # type: ignore[misc]  # yaml carries no types
+    """SafeLoader that refuses a field written twice, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key, (key_node, _) in zip(keys, node.value, strict=True):
+            if isinstance(key, Hashable) and keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is written twice", key_node.start_mark)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping

@@ -1,0 +1,196 @@
+"""Connection: the one way in which everything above uses a device."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targets.device import Device
+from targets.errors import BadInput, TargetError
+from targets.feeds import read_tensors, write_tensors
+from targets.kernels import Profile, join_kernels
+from targets.measurement import Session
+from targets.protocol import raise_error
+from targets.target import Target
+from targets.transports import Link, open_link
+
+# A worker that shows no sign of life for so long is killed. Loading, one run, or a build may take long without being
+# stuck; loading and optimising grow with the file.
+SILENCE_S = 180.0
+SILENCE_S_PER_MB = 2.0
+
+AGENT_GRACE_S = 30.0  # a busy agent shows itself every few seconds; past this it hangs or its machine does
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A built model: a file that only its `runtime` reads, on devices of the kind that built it."""
+
+    path: Path
+    sha256: str
+    runtime: str
+    target: str
+
+
+class Connection:
+    """One agent process on the device. One request at a time; not for several threads.
+
+    Every model may be an `Engine` or the path of an ONNX file. Errors: `BadInput` for what the user gave,
+    `RuntimeMissing`, and `TargetError` for everything else that goes wrong over there, each in one line.
+    """
+
+    device: Device
+
+    def __init__(self, target: Target, link: Link) -> None:
+        self.target = target
+        self._link = link
+        self._numbers = itertools.count(1)
+        self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        found = Device.from_dict(self._ask("device", {}, SILENCE_S))
+        regime = {**found.regime, "regime": target.regime}
+        self.device = Device(found.device_class, found.stack, regime, found.observed, found.emulated)
+
+    def describe(self, model: Engine | Path) -> list[dict[str, Any]]:
+        """The inputs: `{"name", "shape", "dtype"}`, free dimensions as symbols or None."""
+        path = check(model)
+        inputs: list[dict[str, Any]] = self._ask("describe", {"model": self._link.put(path)}, limit_s(path))
+        return inputs
+
+    def build(self, model: Path, output: Path, *, optimise: bool = True) -> Engine:
+        """Build an engine on the device, see that it loads there, and keep it at `output` (whole or not at all)."""
+        path = check(model)
+        made = f"{self._link.folder}/engine.onnx"
+        arguments = {"model": self._link.put(path), "output": made, "optimise": optimise}
+        self._ask("build", arguments, limit_s(path))
+        self._link.fetch(made, output)
+        return Engine(output, digest(output), self.target.runtime, self.target.name)
+
+    def run(
+        self, engine: Engine | Path, feeds: Mapping[str, NDArray[Any]], *, optimise: bool = True
+    ) -> dict[str, NDArray[Any]]:
+        """All outputs by name. `optimise=False` runs the graph as it is written. The loaded model is kept on the device
+        for the next call, so running many batches loads it once."""
+        path = check(engine)
+        with tempfile.TemporaryDirectory(prefix="cutback-feeds-") as folder:
+            sent, got = Path(folder, "feeds.npz"), Path(folder, "outputs.npz")
+            write_tensors(str(sent), feeds)
+            made = f"{self._link.folder}/outputs.npz"
+            arguments = {"model": self._link.put(path), "feeds": self._link.put(sent), "output": made}
+            self._ask("run", {**arguments, "optimise": optimise}, limit_s(path))
+            self._link.fetch(made, got)
+            return read_tensors(str(got))
+
+    def time(
+        self, engine: Engine | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, quick: bool = False
+    ) -> Session:
+        """One session: a fresh process, warmed up, timed by the protocol. `shapes` binds free dimensions of inputs
+        (unset batch: 1). `quick` is shorter and says so in the session."""
+        path = check(engine)
+        arguments = {"model": self._link.put(path), "shapes": plain(shapes), "quick": quick}
+        return Session.from_dict(self._ask("time", arguments, limit_s(path)))
+
+    def profile(
+        self, model: Engine | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, runs: int = 30
+    ) -> Profile:
+        """In one fresh process: a quick un-profiled end-to-end session, then `runs` profiled runs, joined kernel by
+        kernel to the tensors of `model`."""
+        path = check(model)
+        if runs < 1:
+            raise BadInput(f"A profile of {runs} runs shows nothing. Ask for at least 1.")
+        made = f"{self._link.folder}/graph.onnx"
+        arguments = {"model": self._link.put(path), "shapes": plain(shapes), "runs": runs, "graph": made}
+        raw = self._ask("profile", arguments, limit_s(path))
+        with tempfile.TemporaryDirectory(prefix="cutback-graph-") as folder:
+            graph = Path(folder, "graph.onnx")
+            self._link.fetch(made, graph)
+            kernels = join_kernels(self.target.runtime, raw["kernels"], graph, path, plain(shapes))
+        return Profile(kernels, Session.from_dict(raw["end_to_end"]), self.device)
+
+    def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float) -> Any:
+        number = next(self._numbers)
+        target = self.target
+        request = {"id": number, "verb": verb, "runtime": target.runtime, "threads": target.threads}
+        line = json.dumps({**request, "silence_s": silence_s, "arguments": arguments}) + "\n"
+        try:
+            assert self._link.agent.stdin is not None
+            self._link.agent.stdin.write(line.encode())
+            self._link.agent.stdin.flush()
+        except (BrokenPipeError, ValueError) as failure:
+            raise TargetError(self._gone()) from failure
+        while True:
+            try:
+                answer = self._answers.get(timeout=min(silence_s, AGENT_GRACE_S) + AGENT_GRACE_S)
+            except queue.Empty as failure:
+                raise TargetError(f"The agent on {target.name} does not answer. Is the device overloaded?") from failure
+            if answer is None:
+                self._answers.put(None)  # for whoever asks again
+                raise TargetError(self._gone())
+            try:
+                message = json.loads(answer)
+            except ValueError as failure:
+                raise TargetError(f"The agent on {target.name} answered with something that is no JSON.") from failure
+            if message.get("id") != number or "event" in message:
+                continue  # a sign of life, or the answer to a request that was interrupted
+            if "error" in message:
+                raise_error(message["error"])
+            return message["result"]
+
+    def _listen(self) -> None:
+        assert self._link.agent.stdout is not None
+        with contextlib.suppress(ValueError, OSError):  # closed under us: the link has ended
+            for line in self._link.agent.stdout:
+                self._answers.put(line)
+        self._answers.put(None)
+
+    def _gone(self) -> str:
+        status = self._link.agent.wait(AGENT_GRACE_S)
+        return f"The agent on {self.target.name} has ended (status {status}). Connect again."
+
+
+@contextlib.contextmanager
+def connect(target: Target, *, interpreter: Sequence[str] | None = None) -> Iterator[Connection]:
+    """A connection to the target's device; leaving the context leaves nothing running there.
+
+    `interpreter` is the Python command on the device, where the transport's default will not do.
+    """
+    with open_link(target.transport, interpreter) as link:
+        yield Connection(target, link)
+
+
+def check(model: Engine | Path) -> Path:
+    """The model's path. `BadInput` when it is no file that can be read."""
+    path = model.path if isinstance(model, Engine) else Path(model)
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except OSError as failure:
+        raise BadInput(f"Cannot read the model {path}: {failure.strerror}.") from failure
+    if empty:
+        raise BadInput(f"The model {path} is an empty file.")
+    return path
+
+
+def limit_s(path: Path) -> float:
+    """How long a worker may be silent over this model."""
+    return SILENCE_S + SILENCE_S_PER_MB * os.stat(path).st_size / 1e6
+
+
+def plain(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
+    return {name: [int(dim) for dim in shape] for name, shape in (shapes or {}).items()}
+
+
+def digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

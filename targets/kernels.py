@@ -1,0 +1,66 @@
+"""Kernels: what a runtime really ran, with its times, in the words of the graph that the user gave."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from targets.device import Device
+from targets.measurement import Session, interquartile_mean
+from targets.runtimes import JOINS
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of one run. `name` and `op` are the runtime's; all tensor and node names are the original graph's.
+
+    `inputs` and `outputs`: activations (no weights), with their true shapes, unpadded. A kernel that only changes the
+    layout carries one tensor on both sides. A tensor that the runtime made up keeps the runtime's name. `nodes`: the
+    original nodes that it computes; `fused`: their operators, without the batch-norms that were folded into weights.
+    `attributes`: the runtime's, of the kernel. `layout`: "blocked" where channels are padded to vector blocks.
+    `samples_ns`: one duration a run, with the resolution of the runtime's profile.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
+    samples_ns: tuple[int, ...]
+    fused: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = "plain"
+
+    @property
+    def mean_ns(self) -> float:
+        """The interquartile mean of the samples: below the quantum of a profile in whole microseconds."""
+        return interquartile_mean(self.samples_ns)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Kernels in the order of execution, and a quick end-to-end session of the same process, taken un-profiled.
+
+    Profiling slows every node: the end-to-end time is never the kernels' sum, and never taken from profiled runs.
+    """
+
+    kernels: tuple[Kernel, ...]
+    end_to_end: Session
+    device: Device
+
+    @property
+    def total_ns(self) -> float:
+        return sum(kernel.mean_ns for kernel in self.kernels)
+
+
+def join_kernels(
+    runtime: str, raw: Sequence[Mapping[str, Any]], graph: Path, source: Path, shapes: Mapping[str, Sequence[int]]
+) -> tuple[Kernel, ...]:
+    """Raw kernels of a runtime, `graph` (what it ran) and `source` (what it was given) -> kernels."""
+    joined: tuple[Kernel, ...] = importlib.import_module(JOINS[runtime]).join(raw, graph, source, shapes)
+    return joined

@@ -1,0 +1,146 @@
+"""Sessions, measurements and their comparison: raw samples in; medians, percentiles, intervals and verdicts out."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from targets.device import Device
+from targets.errors import BadInput
+
+# Below this the 99th percentile is an extreme of a few samples: with n runs its upper 99 % bound first exists where
+# 0.99 ** n < ... is small enough; 662 is the n of the exact binomial bound at 99 % on both sides.
+MIN_RUNS_FOR_P99 = 662
+
+
+@dataclass(frozen=True)
+class Session:
+    """One fresh process's timings. `samples_ns`: one whole run each, in order. `warm_ups`: runs before them.
+
+    `doubts` are sentences that travel with the number. `voided`: why the session should not count (it was throttled,
+    or other work was on its cores); empty for a good one. `protocol` is "full" or "quick".
+    """
+
+    samples_ns: tuple[int, ...]
+    warm_ups: int
+    doubts: tuple[str, ...] = ()
+    voided: tuple[str, ...] = ()
+    protocol: str = "full"
+
+    @property
+    def median_ns(self) -> float:
+        return float(np.median(self.samples_ns))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Session":
+        return cls(
+            samples_ns=tuple(int(sample) for sample in data["samples_ns"]),
+            warm_ups=int(data["warm_ups"]),
+            doubts=tuple(data.get("doubts", ())),
+            voided=tuple(data.get("voided", ())),
+            protocol=str(data.get("protocol", "full")),
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Sessions of one model on one device; at least one. The sessions, not the runs, are what repeats independently."""
+
+    sessions: tuple[Session, ...]
+    device: Device
+    doubts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sessions or not all(session.samples_ns for session in self.sessions):
+            raise BadInput("A measurement needs at least one session, and each session at least one run.")
+
+    @property
+    def median_ns(self) -> float:
+        """The geometric mean of the sessions' medians: the centre of `interval_ns`, and what `ratio` compares."""
+        return math.exp(float(np.mean(self._logs())))
+
+    @property
+    def p90_ns(self) -> float:
+        """Over the runs of all sessions together."""
+        return float(np.percentile(self._pooled(), 90))
+
+    @property
+    def p99_ns(self) -> float | None:
+        """As `p90_ns`; None under 662 runs, which cannot show it."""
+        pooled = self._pooled()
+        return float(np.percentile(pooled, 99)) if len(pooled) >= MIN_RUNS_FOR_P99 else None
+
+    def interval_ns(self, confidence: float = 0.99) -> tuple[float, float]:
+        """Where the median lies: Student's t on the logarithms of the sessions' medians. (0, inf) for one session."""
+        logs = self._logs()
+        if len(logs) < 2:
+            return 0.0, math.inf
+        spread = float(stats.t.ppf((1 + confidence) / 2, len(logs) - 1)) * float(stats.sem(logs))
+        centre = float(np.mean(logs))
+        return math.exp(centre - spread), math.exp(centre + spread)
+
+    def as_dict(self) -> dict[str, Any]:
+        sessions = [session.as_dict() for session in self.sessions]
+        return {"sessions": sessions, "device": self.device.as_dict(), "doubts": list(self.doubts)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Measurement":
+        sessions = tuple(Session.from_dict(session) for session in data["sessions"])
+        return cls(sessions, Device.from_dict(data["device"]), tuple(data["doubts"]))
+
+    def _logs(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
+        return np.log([session.median_ns for session in self.sessions])
+
+    def _pooled(self) -> "np.ndarray[Any, np.dtype[np.int64]]":
+        return np.concatenate([np.asarray(session.samples_ns, dtype=np.int64) for session in self.sessions])
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """time(A) / time(B) with its interval: above 1, B is the faster one. The verdict speaks of B."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+    verdict: Literal["faster", "slower", "inconclusive"]
+
+
+def ratio(a: Measurement, b: Measurement, confidence: float = 0.99, *, across_devices: bool = False) -> Ratio:
+    """time(A) / time(B) with a Welch interval on the logarithms of the sessions' medians.
+
+    B is "faster" when the interval lies above 1, "slower" when below, else "inconclusive"; always so with fewer than
+    two sessions on a side. `BadInput` when the two were taken on different devices or regimes, unless that is asked for.
+    """
+    if not across_devices:
+        for part in ("device_class", "regime"):
+            if getattr(a.device, part) != getattr(b.device, part):
+                raise BadInput(f"The two were timed on different devices or regimes (their {part} differs); no ratio.")
+    logs = [np.log([session.median_ns for session in side.sessions]) for side in (a, b)]
+    centre = float(np.mean(logs[0]) - np.mean(logs[1]))
+    if min(map(len, logs)) < 2:
+        return Ratio(math.exp(centre), 0.0, math.inf, confidence, "inconclusive")
+    variances = [float(np.var(side, ddof=1)) / len(side) for side in logs]
+    error = math.sqrt(sum(variances))
+    spread = 0.0
+    if error > 0:
+        freedom = sum(variances) ** 2 / sum(v**2 / (len(side) - 1) for v, side in zip(variances, logs, strict=True))
+        spread = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    low, high = math.exp(centre - spread), math.exp(centre + spread)
+    verdict: Literal["faster", "slower", "inconclusive"] = "inconclusive"
+    if low > 1:
+        verdict = "faster"
+    if high < 1:
+        verdict = "slower"
+    return Ratio(math.exp(centre), low, high, confidence, verdict)
+
+
+def interquartile_mean(samples: Sequence[float]) -> float:
+    """The mean of the middle half. As robust as the median, and not stuck on a clock's whole microseconds."""
+    return float(stats.trim_mean(samples, 0.25))

@@ -1,0 +1,174 @@
+"""ONNX Runtime on the processor (device side).
+
+An optimised graph that ONNX Runtime saves at its highest level fits the processor it was saved on (blocked layouts,
+chosen by instruction set). That is wanted: an engine is built on the device that runs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+
+from targets.errors import BadInput, CutbackError, RuntimeMissing, TargetError
+from targets.protocol import one_line
+from targets.runtimes import Loaded, Runtime, Tensors
+
+if TYPE_CHECKING:  # numpy comes with the runtime: without it, the runtime is what is missing
+    import numpy as np
+
+PROVIDER = "CPUExecutionProvider"
+
+DTYPES = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
+    "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
+}  # fmt: skip
+
+NOT_A_MODEL = ("InvalidProtobuf", "NoSuchFile", "NoModel", "InvalidArgument")  # the file's fault, not the runtime's
+
+PROFILED_WARM_UPS = 5  # the plain session before has warmed the clocks; these fill this session's arena and caches
+SHORTEST_WARM_UP_NS = 50_000_000
+
+
+def start(threads: int) -> Runtime:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on it reports home unless told not to, before the import
+    try:
+        import onnxruntime
+    except ImportError as missing:
+        raise RuntimeMissing(
+            f"ONNX Runtime cannot be imported by {sys.executable} ({missing}). "
+            f"Run there: {sys.executable} -m pip install onnxruntime"
+        ) from missing
+    return OnnxRuntime(onnxruntime, threads)
+
+
+class OnnxRuntime(Runtime):
+    def __init__(self, package: Any, threads: int) -> None:
+        self._package = package
+        self.threads = threads
+
+    def stack(self) -> dict[str, Any]:
+        return {
+            "runtime": "onnxruntime",
+            "version": self._package.__version__,
+            "provider": PROVIDER,
+            "options": {"optimisation": "all", "execution": "sequential", "inter_op": 1, "spinning": True},
+        }
+
+    def load(self, model: str, optimise: bool) -> Loaded:
+        return Session(self._session(model, self._options(optimise)))
+
+    def build(self, model: str, output: str, optimise: bool) -> None:
+        options = self._options(optimise)
+        beside = output + ".part"
+        options.optimized_model_filepath = beside
+        try:
+            self._session(model, options)
+            self._session(beside, self._options(True))
+            os.replace(beside, output)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(beside)
+
+    def profile(self, model: str, shapes: Mapping[str, Sequence[int]], runs: int, graph: str) -> dict[str, Any]:
+        options = self._options(True)
+        options.enable_profiling = True
+        options.profile_file_prefix = graph
+        options.optimized_model_filepath = graph
+        # weights stay out of the graph that travels to the host
+        weights = os.path.basename(graph) + ".weights"
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights)
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+        session = self._session(model, options)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(os.path.dirname(graph), weights))
+        run = Session(session).runner(shapes)
+        warm_ups, begin = 0, time.perf_counter_ns()
+        while warm_ups < PROFILED_WARM_UPS or time.perf_counter_ns() - begin < SHORTEST_WARM_UP_NS:
+            run()
+            warm_ups += 1
+        for _ in range(runs):
+            run()
+        trace = session.end_profiling()
+        try:
+            return {"kernels": read_trace(trace, runs)}
+        finally:
+            os.remove(trace)
+
+    def _options(self, optimise: bool) -> Any:
+        package = self._package
+        options = package.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = package.ExecutionMode.ORT_SEQUENTIAL
+        level = package.GraphOptimizationLevel
+        options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+        options.log_severity_level = 3  # errors: the warning that a saved graph fits this processor only is meant
+        return options
+
+    def _session(self, model: str, options: Any) -> Any:
+        try:
+            return self._package.InferenceSession(model, options, providers=[PROVIDER])
+        except Exception as failure:  # the binding's exceptions share no base class of their own
+            name = os.path.basename(model)
+            kind = type(failure).__name__
+            message = one_line(str(failure))
+            if kind in NOT_A_MODEL:
+                raise BadInput(f"{name} is not a model that ONNX Runtime can read: {message}") from failure
+            raise TargetError(f"ONNX Runtime {self._package.__version__} cannot load {name}: {message}") from failure
+
+
+class Session(Loaded):
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def inputs(self) -> list[dict[str, Any]]:
+        found = []
+        for value in self._session.get_inputs():
+            if value.type not in DTYPES:
+                raise TargetError(f"Input {value.name!r} has type {value.type}, which cannot be fed from here.")
+            found.append({"name": value.name, "shape": list(value.shape), "dtype": DTYPES[value.type]})
+        return found
+
+    def run(self, feeds: Tensors) -> dict[str, np.ndarray[Any, Any]]:
+        names = [value.name for value in self._session.get_outputs()]
+        try:
+            return dict(zip(names, self._session.run(names, dict(feeds))))
+        except CutbackError:
+            raise
+        except Exception as failure:
+            kind = BadInput if type(failure).__name__ == "InvalidArgument" else TargetError
+            raise kind(f"ONNX Runtime could not run the model: {one_line(str(failure))}") from failure
+
+    def runner(self, shapes: Mapping[str, Sequence[int]]) -> Callable[[], object]:
+        from targets.feeds import random_feeds
+
+        feeds = random_feeds(self.inputs(), shapes)
+        self.run(feeds)  # a model that cannot run says so here, in one line
+        names = [value.name for value in self._session.get_outputs()]
+        run = self._session.run
+        return lambda: run(names, feeds)
+
+
+def read_trace(path: str, runs: int) -> list[dict[str, Any]]:
+    """Each node's last `runs` durations from a profile, whole microseconds turned into nanoseconds."""
+    with open(path, encoding="utf-8") as file:
+        events = json.load(file)
+    suffix = "_kernel_time"
+    found: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(suffix):
+            found.setdefault(event["name"][: -len(suffix)], []).append(event)
+    return [
+        {
+            "name": name,
+            "op": last[-1]["args"].get("op_name", ""),
+            "output_shapes": [shape for entry in last[-1]["args"].get("output_type_shape", []) for shape in entry.values()],
+            "samples_ns": [int(event["dur"]) * 1000 for event in last],
+        }
+        for name, last in ((name, every[-runs:]) for name, every in found.items())
+    ]

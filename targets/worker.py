@@ -1,0 +1,107 @@
+"""What the agent starts for a request: the one process in which a runtime is imported (device side).
+
+It ends as soon as its standard input closes, and dies with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import Any, Callable
+
+from targets import probe
+from targets.load import pin
+from targets.protocol import claim_stdout, error_of, send
+from targets.runtimes import Loaded, Runtime, open_runtime
+from targets.timing import FULL, QUICK, take_session
+
+Progress = Callable[[dict[str, Any]], None]
+
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+
+
+class Verbs:
+    """The verbs that need a runtime; each takes JSON-able arguments and returns a JSON-able result."""
+
+    def __init__(self, runtime: Runtime, cores: list[int], pinned: bool, progress: Progress) -> None:
+        self._runtime = runtime
+        self._cores = cores
+        self._pinned = pinned
+        self._progress = progress
+        self._loaded: tuple[object, Loaded] | None = None
+
+    def device(self) -> dict[str, Any]:
+        return probe.device(self._runtime.stack(), threads=self._runtime.threads, pinned=self._pinned)
+
+    def describe(self, model: str) -> list[dict[str, Any]]:
+        return self._load(model, optimise=False).inputs()
+
+    def build(self, model: str, output: str, optimise: bool) -> dict[str, Any]:
+        self._runtime.build(model, output, optimise)
+        return {"output": output}
+
+    def run(self, model: str, feeds: str, output: str, optimise: bool) -> dict[str, Any]:
+        from targets.feeds import read_tensors, write_tensors  # numpy: only where a runtime was found
+
+        names = write_tensors(output, self._load(model, optimise).run(read_tensors(feeds)))
+        return {"output": output, "names": names}
+
+    def time(self, model: str, shapes: dict[str, list[int]], quick: bool) -> dict[str, Any]:
+        run = self._load(model, optimise=True).runner(shapes)
+        return take_session(run, QUICK if quick else FULL, self._cores, self._progress)
+
+    def profile(self, model: str, shapes: dict[str, list[int]], runs: int, graph: str) -> dict[str, Any]:
+        run = self._load(model, optimise=True).runner(shapes)
+        end_to_end = take_session(run, QUICK, self._cores, self._progress)
+        self._progress({"stage": "profile"})
+        self._loaded = None
+        return {"end_to_end": end_to_end, "graph": graph, **self._runtime.profile(model, shapes, runs, graph)}
+
+    def _load(self, model: str, optimise: bool) -> Loaded:
+        key = (model, os.stat(model).st_mtime_ns, optimise)
+        if self._loaded is None or self._loaded[0] != key:
+            self._progress({"stage": "load"})
+            self._loaded = None
+            self._loaded = (key, self._runtime.load(model, optimise))
+        return self._loaded[1]
+
+
+def main(runtime: str, threads: int, cores: list[int]) -> None:
+    die_with_parent()
+    answers = claim_stdout()
+    requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=read_requests, args=(requests,), daemon=True).start()
+    pinned = pin(cores)
+    verbs: Verbs | None = None
+    while True:
+        request = requests.get()
+        number = request["id"]
+        try:
+            if verbs is None:
+                verbs = Verbs(
+                    open_runtime(runtime, threads),
+                    cores,
+                    pinned,
+                    lambda event: send(answers, {"id": number, "event": event}),
+                )
+            result = getattr(verbs, request["verb"])(**request["arguments"])  # the agent has checked the verb
+            send(answers, {"id": number, "result": result})
+        except Exception as failure:  # the boundary of the process: everything goes to the host, by kind
+            send(answers, {"id": number, "error": error_of(failure)})
+
+
+def read_requests(requests: queue.Queue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        requests.put(json.loads(line))
+    os._exit(0)  # the agent is gone or done; a run that hangs inside the runtime must not hold the process
+
+
+def die_with_parent() -> None:
+    """Ask Linux for SIGKILL when the agent dies, however it dies. Elsewhere the closed pipe has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
