@@ -38,8 +38,8 @@ def evaluate(
 
     top1, top5: the first output, (batch, classes), against labels.
     agreement: where the first output's largest entry along axis 1 is the reference's; needs `reference`, no labels.
-    `module:callable`: called with (outputs, labels or None) for each batch; returns one number for each example, or their
-    sum, where 1 for every example is 100 percent.
+    `module:callable`: called with (outputs, labels or None) for each batch; returns one number for each example, or
+    their sum, where 1 for every example is 100 percent.
     """
     score = _find_metric(metric, samples, reference)
     total = 0.0
@@ -94,7 +94,8 @@ def _agreement(
         )
     if ours.ndim < 2 or ours.shape[1] < 2:
         raise BadInput(
-            f"Metric agreement: outputs of shape {ours.shape} have no classes along axis 1. Give a metric as module:callable."
+            f"Metric agreement: outputs of shape {ours.shape} have no classes along axis 1. "
+            f"Give a metric as module:callable."
         )
     equal = ours.argmax(axis=1) == theirs.argmax(axis=1)
     return float(equal.reshape(len(equal), -1).mean(axis=1).sum())

@@ -53,18 +53,15 @@ class ArraySamples(Samples):
 
 def read_npz(path: Path, specs: Sequence[InputSpec], preprocessing: Preprocessing | None) -> Samples:
     """Only the arrays that the network needs are read, and kept as they are stored (uint8 stays uint8)."""
+    advice = "Write it with np.savez(path, x=..., y=...)."
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # np.load leaves a file open that it cannot read
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise BadInput(
-                    f"{path}: holds one bare array, not named ones. Write it with np.savez(path, x=..., y=...)."
-                )
-            keys = _keys(archive.files, specs, str(path))
-            arrays = {key: archive[key] for key in keys}
+                raise BadInput(f"{path}: holds one bare array, not named ones. {advice}")
+            arrays = {key: archive[key] for key in _keys(archive.files, specs, str(path))}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadInput(
-            f"{path}: cannot be read as .npz ({error}). Write it with np.savez(path, x=..., y=...)."
-        ) from error
+        raise BadInput(f"{path}: cannot be read as .npz ({error}). {advice}") from error
     return _from_named(arrays, specs, preprocessing, str(path))
 
 

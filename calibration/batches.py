@@ -25,7 +25,7 @@ class InputSpec:
 
 
 class Batch(NamedTuple):
-    """`inputs`: name -> array (batch, ...), in the order of the network's inputs. `labels`: int64 (batch, ...) or None."""
+    """`inputs`: name -> (batch, ...), in the order of the network's inputs. `labels`: int64 (batch, ...) or None."""
 
     inputs: dict[str, NDArray[np.generic]]
     labels: NDArray[np.int64] | None

@@ -39,9 +39,9 @@ def reestimate(
 ) -> int:
     """Statistics become their average over the samples, each batch weighted by its size, in float32.
 
-    Changes nothing else: parameters, mode and momentum are as before, and after an error the statistics are too. Batches
-    are shuffled (sorted classes would bias the variance) and a short last one is left out where there is another.
-    Returns how many examples were used; 0 where no norm keeps statistics.
+    Changes nothing else: parameters, mode and momentum are as before, and after an error the statistics are too.
+    Batches are shuffled (sorted classes would bias the variance) and a short last one is left out unless it is the
+    only one. Returns how many examples were used; 0 where no norm keeps statistics.
     """
     statistics = module.statistics()
     if not statistics:

@@ -46,7 +46,7 @@ class ImageSamples(Samples):
         for index, image in zip(indices, images, strict=True):
             if image.shape != first:  # only where the network leaves height or width free
                 raise BadInput(
-                    f"{self._files[index]}: size {show(image.shape)} differs from {show(first)} of another in its batch. "
+                    f"{self._files[index]}: size {show(image.shape)} differs from {show(first)} in its batch. "
                     f"Give a resize and a crop."
                 )
         pixels = np.stack(images)
@@ -141,8 +141,8 @@ def _decode(path: Path, spec: InputSpec, preprocessing: Preprocessing) -> NDArra
     wanted = spec.shape[1:]
     if any(want is not None and want != have for have, want in zip(pixels.shape, wanted, strict=True)):
         raise BadInput(
-            f"{path}: {image_shape[0]}x{image_shape[1]} pixels after resize and crop, but input {spec.name!r} of the network "
-            f"takes {show(spec.shape)} (layout {preprocessing.layout}). Give the resize and crop that lead there."
+            f"{path}: {image_shape[0]}x{image_shape[1]} pixels after resize and crop, but input {spec.name!r} of the "
+            f"network takes {show(spec.shape)}, {preprocessing.layout}. Give a resize and crop that lead there."
         )
     return pixels
 
@@ -151,7 +151,7 @@ def _resize(image: Image.Image, size: int | tuple[int, int] | None) -> Image.Ima
     if size is None:
         return image
     if isinstance(size, tuple):
-        height, width = size if len(size) == 2 else (size[0], size[0])
+        height, width = size
     else:
         short = min(image.size)
         width, height = (int(size * side / short) for side in image.size)  # truncated, as the common loaders do

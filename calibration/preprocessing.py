@@ -44,7 +44,7 @@ class Preprocessing:
             raise BadInput(f"Preprocessing: std {self.std} cannot divide pixels. Give numbers above 0, such as 0.229.")
         for name, side in (("resize", self.resize), ("crop", self.crop)):
             sides = side if isinstance(side, tuple) else (side,)
-            if side is not None and (len(sides) not in (1, 2) or any(value is None or value < 1 for value in sides)):
+            if side is not None and (any(value is None or value < 1 for value in sides)):
                 raise BadInput(
                     f"Preprocessing: {name} {side} is no size. Give pixels, such as 224, or (height, width)."
                 )
@@ -56,7 +56,7 @@ class Preprocessing:
 
 
 def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing, dtype: str) -> NDArray[np.generic]:
-    """(pixel / scale - mean) / std over a batch in the network's layout, as float32 arithmetic, given back as `dtype`."""
+    """(pixel / scale - mean) / std over a batch in the network's layout, computed in float32, given as `dtype`."""
     std = np.asarray(preprocessing.std, dtype=np.float64)
     gain = (1.0 / (preprocessing.scale * std)).astype(np.float32)
     offset = (-np.asarray(preprocessing.mean, dtype=np.float64) / std).astype(np.float32)

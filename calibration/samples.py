@@ -19,7 +19,7 @@ def load_samples(
 ) -> Samples:
     """Samples for a network with these inputs.
 
-    .npz: arrays under the network's input names (with one input also `x`, `inputs` or `images`), labels `y` or `labels`.
+    .npz: arrays under the network's input names (of a single one also `x`, `inputs`, `images`), labels `y` or `labels`.
     Folder: one subfolder for each class, or images alone (unlabelled); needs `preprocessing`.
     `package.module:callable` or `file.py:callable`: returns inputs, (inputs, labels), a dict of both, or Samples.
 

@@ -14,12 +14,12 @@ from pydantic_core import ErrorDetails
 
 from calibration.preprocessing import Preprocessing
 from pipeline.goal import parse_goal
+from pipeline.training.config import RecoveryConfig
 from targets.errors import BadInput
 
 PLACES = ("output", "db")  # where things are kept changes nothing about what they are
 PATHS = ("model", "data", "validate", "validation", "example_inputs", "output", "db")
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -35,29 +35,6 @@ class Regularisation(Part):
 
     cost: Literal["none", "flops", "params", "memory", "bytes", "latency"] = "none"
     strength: NotNegative = 0.0
-
-
-class RecoverySettings(Part):
-    """Training after the cut, at the small network's size."""
-
-    epochs: PositiveInt = 10
-    minutes: Positive | None = None
-    """Stop after this long, whatever the epochs."""
-    learning_rate: Positive = 0.02
-    batch_size: PositiveInt = 128
-    weight_decay: NotNegative = 1e-4
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    temperature: Positive = 4.0
-    """Of the distillation: both networks' logits are divided by it."""
-    distillation_weight: NotNegative = 1.0
-    label_weight: NotNegative = 1.0
-    """Used where the data is labelled."""
-    augmentation: tuple[str, ...] = ()
-    patience: PositiveInt | None = None
-    """Epochs without improvement before stopping early; null: never."""
-    bf16: bool | None = None
-    """null: where it is faster on this machine."""
-    seed: int = 0
 
 
 class Recipe(Part):
@@ -97,7 +74,7 @@ class Recipe(Part):
     exclude: tuple[str, ...] = ()
     absorb: bool = False
     """Fold what the removed channels contributed on average into their readers' biases; needs data."""
-    recovery: RecoverySettings | None
+    recovery: RecoveryConfig | None
     """null: none. Left out: the defaults above where there is data, none without."""
     db: str | None = None
     seed: int = 0
@@ -235,7 +212,7 @@ KNOWN: dict[str, list[str]] = {
     "": [field.alias or name for name, field in Recipe.model_fields.items()],
     "preprocessing": [field.name for field in dataclasses.fields(Preprocessing)],
     "regularisation": list(Regularisation.model_fields),
-    "recovery": list(RecoverySettings.model_fields),
+    "recovery": [field.name for field in dataclasses.fields(RecoveryConfig)],
 }
 
 

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, Deque, TextIO
 
 from targets.errors import BadInput, TargetError
@@ -44,11 +45,11 @@ class Worker:
 
     def __init__(self, folder: str, runtime: str, threads: int, cores: list[int]) -> None:
         self.setting = (runtime, threads)
-        self._errors_path = os.path.join(folder, "worker.log")
+        self._errors = Path(folder, "worker.log")
         environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         environment.update(SET_VARIABLES)
         command = [sys.executable, *interpreter_options(), *program(), "--worker", runtime, str(threads)]
-        with open(self._errors_path, "wb") as errors:
+        with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 [*command, ",".join(map(str, cores))],
                 stdin=subprocess.PIPE,
@@ -60,7 +61,8 @@ class Worker:
 
     def ask(self, request: dict[str, Any], host: Host) -> dict[str, Any]:
         """The worker's answer. `HostGone` when the host hangs up first, `TargetError` when the worker dies or hangs."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         silence_s = float(request.get("silence_s", 600.0))
         with contextlib.suppress(BrokenPipeError):  # already dead: found out below, with its status
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -93,7 +95,8 @@ class Worker:
                     send(host.answers, {"id": request["id"], "event": {"alive": True}})
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.kill()
         self._process.wait()
         with contextlib.suppress(BrokenPipeError):
@@ -107,8 +110,7 @@ class Worker:
             how += " (memory may have run out)" if -status == signal.SIGKILL else ""
         else:
             how = f"ended with status {status}"
-        with open(self._errors_path, encoding="utf-8", errors="replace") as errors:
-            said = one_line(" ".join(errors.read()[-2000:].splitlines()[-1:]))
+        said = one_line(" ".join(self._errors.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]))
         return f"The worker {how} while it was to {describe(request)}." + (f" It said: {said}" if said else "")
 
 
@@ -175,7 +177,7 @@ def program() -> list[str]:
 
 def describe(request: dict[str, Any]) -> str:
     model = request.get("arguments", {}).get("model")
-    return str(request.get("verb")) + (f" {os.path.basename(str(model))}" if model else "")
+    return str(request.get("verb")) + (f" {Path(str(model)).name}" if model else "")
 
 
 def main() -> None:

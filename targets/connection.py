@@ -4,16 +4,14 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 import queue
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from targets.device import Device
@@ -173,7 +171,7 @@ def check(model: Engine | Path) -> Path:
     """The model's path. `BadInput` when it is no file that can be read."""
     path = model.path if isinstance(model, Engine) else Path(model)
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as failure:
         raise BadInput(f"Cannot read the model {path}: {failure.strerror}.") from failure
@@ -184,7 +182,7 @@ def check(model: Engine | Path) -> Path:
 
 def limit_s(path: Path) -> float:
     """How long a worker may be silent over this model."""
-    return SILENCE_S + SILENCE_S_PER_MB * os.stat(path).st_size / 1e6
+    return SILENCE_S + SILENCE_S_PER_MB * path.stat().st_size / 1e6
 
 
 def plain(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
@@ -192,5 +190,5 @@ def plain(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
 
 
 def digest(path: Path) -> str:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 import numpy as np
@@ -13,7 +14,9 @@ SEED = 20  # any fixed one: two sessions of a model see the same numbers
 NAME = "t{}"  # tensor names hold slashes, which are folders to the zip format: they go by number, beside the names
 
 
-def random_feeds(inputs: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray[Any, Any]]:
+def random_feeds(
+    inputs: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, np.ndarray[Any, Any]]:
     """Standard normal floats, integers 0 or 1 (safe as an index), for inputs as `Loaded.inputs` gives them."""
     rng = np.random.default_rng(SEED)
     feeds: dict[str, np.ndarray[Any, Any]] = {}
@@ -37,13 +40,16 @@ def bind(inputs: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]
             raise BadInput(f"The model has no input {name!r}. Its inputs are: {', '.join(known)}.")
         declared = known[name]
         fits = len(given) == len(declared) and all(
-            size > 0 and (not isinstance(dim, int) or dim == size) for dim, size in zip(declared, given)
+            size > 0 and (not isinstance(dim, int) or dim == size)
+            for dim, size in zip(declared, given)  # noqa: B905 -- strict= is newer than 3.8
         )
         if not fits:
-            raise BadInput(f"Input {name!r} is declared as {show(declared)}; the given shape {show(given)} does not fit.")
-    symbols = {
-        dim: size for name, given in shapes.items() for dim, size in zip(known[name], given) if isinstance(dim, str)
-    }
+            raise BadInput(
+                f"Input {name!r} is declared as {show(declared)}; the given shape {show(given)} does not fit."
+            )
+    symbols = {}
+    for name, given in shapes.items():
+        symbols.update({dim: size for dim, size in zip(known[name], given) if isinstance(dim, str)})  # noqa: B905
     bound = {}
     for name, declared in known.items():
         shape = list(shapes.get(name, declared))
@@ -51,7 +57,9 @@ def bind(inputs: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]
             if isinstance(dim, int):
                 continue
             if dim not in symbols and axis > 0:
-                raise BadInput(f"Input {name!r} leaves axis {axis} of {show(declared)} free. Bind it: --shape {name}=...")
+                raise BadInput(
+                    f"Input {name!r} leaves axis {axis} of {show(declared)} free. Bind it: --shape {name}=..."
+                )
             shape[axis] = symbols.get(dim, 1)
         bound[name] = tuple(int(dim) for dim in shape)
     return bound
@@ -64,8 +72,9 @@ def show(shape: Sequence[int | str | None]) -> str:
 def write_tensors(path: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> list[str]:
     """Write an .npz; the names are inside as `names` and returned."""
     numbered = {NAME.format(index): tensor for index, tensor in enumerate(tensors.values())}
-    with open(path, "wb") as file:
-        np.savez(file, names=np.array(list(tensors), dtype=str), **numbered)
+    arrays: dict[str, Any] = {"names": np.array(list(tensors), dtype=str), **numbered}
+    with Path(path).open("wb") as file:  # given a path, savez would append .npz to it
+        np.savez(file, **arrays)
     return list(tensors)
 
 

@@ -20,8 +20,8 @@ class Kernel:
     `inputs` and `outputs`: activations (no weights), with their true shapes, unpadded. A kernel that only changes the
     layout carries one tensor on both sides. A tensor that the runtime made up keeps the runtime's name. `nodes`: the
     original nodes that it computes; `fused`: their operators, without the batch-norms that were folded into weights.
-    `attributes`: the runtime's, of the kernel. `layout`: "blocked" where channels are padded to vector blocks.
-    `samples_ns`: one duration a run, with the resolution of the runtime's profile.
+    `attributes` and `weight_shapes`: the runtime's, of the kernel; blocked weights are padded. `layout`: "blocked"
+    where channels are padded to vector blocks. `samples_ns`: one duration a run, as coarse as the runtime's profile.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Kernel:
     fused: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    weight_shapes: tuple[Shape, ...] = ()
     layout: str = "plain"
 
     @property
@@ -55,7 +56,13 @@ class Profile:
 
     @property
     def total_ns(self) -> float:
+        """The sum over the kernels, with what profiling added to each."""
         return sum(kernel.mean_ns for kernel in self.kernels)
+
+    @property
+    def beyond_ns(self) -> float:
+        """End-to-end less the kernels' sum. Negative where profiling adds more to kernels than runs between them."""
+        return self.end_to_end.median_ns - self.total_ns
 
 
 def join_kernels(

@@ -6,9 +6,9 @@ Everything is read from /proc and /sys; where a system has none, nothing is pinn
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import time
+from pathlib import Path
 from typing import Dict, NamedTuple
 
 from targets.errors import BadInput
@@ -35,10 +35,10 @@ Cores = Dict[int, Core]
 def read_cores() -> Cores:
     """Per-core ticks from /proc/stat; empty where there is none."""
     try:
-        with open("/proc/stat", encoding="ascii") as stat:
-            lines = [line.split() for line in stat if line.startswith("cpu") and line[3].isdigit()]
+        text = Path("/proc/stat").read_text(encoding="ascii")
     except OSError:
         return {}
+    lines = [line.split() for line in text.splitlines() if line.startswith("cpu") and line[3].isdigit()]
     cores = {}
     for name, *columns in lines:
         user, nice, system, idle, wait, irq, soft, steal = (int(column) for column in columns[:8])
@@ -86,8 +86,8 @@ def pin(cores: list[int]) -> bool:
 
 
 def read_int(path: str) -> int | None:
-    with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
-        return int(file.read())
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(path).read_text(encoding="ascii"))
     return None
 
 
@@ -148,5 +148,5 @@ def clocks(cores: list[int]) -> int:
 
 
 def throttle_count(cores: list[int]) -> int:
-    paths = [p for core in cores for p in glob.glob(f"/sys/devices/system/cpu/cpu{core}/thermal_throttle/*_count")]
-    return sum(read_int(path) or 0 for path in paths)
+    folders = [Path(f"/sys/devices/system/cpu/cpu{core}/thermal_throttle") for core in cores]
+    return sum(read_int(str(path)) or 0 for folder in folders for path in folder.glob("*_count"))

@@ -11,8 +11,8 @@ from scipy import stats
 from targets.device import Device
 from targets.errors import BadInput
 
-# Below this the 99th percentile is an extreme of a few samples: with n runs its upper 99 % bound first exists where
-# 0.99 ** n < ... is small enough; 662 is the n of the exact binomial bound at 99 % on both sides.
+# From here on the smallest and the largest run enclose the true 99th percentile with a confidence of 99.87 %
+# (1 - 0.99 ** 662): below, the estimate is an extreme of a few runs.
 MIN_RUNS_FOR_P99 = 662
 
 
@@ -116,7 +116,7 @@ def ratio(a: Measurement, b: Measurement, confidence: float = 0.99, *, across_de
     """time(A) / time(B) with a Welch interval on the logarithms of the sessions' medians.
 
     B is "faster" when the interval lies above 1, "slower" when below, else "inconclusive"; always so with fewer than
-    two sessions on a side. `BadInput` when the two were taken on different devices or regimes, unless that is asked for.
+    two sessions on a side. `BadInput` when they were taken on different devices or regimes, unless that is asked for.
     """
     if not across_devices:
         for part in ("device_class", "regime"):

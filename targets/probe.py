@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import platform
 import time
+from pathlib import Path
 from typing import Any
 
 from targets.load import read_int
@@ -38,7 +38,11 @@ def device(stack: dict[str, Any], *, threads: int, pinned: bool) -> dict[str, An
     return {
         "device_class": device_class,
         "stack": {"os": os_name(), **stack},
-        "regime": {"threads": threads, "pinned": pinned, "governor": text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
+        "regime": {
+            "threads": threads,
+            "pinned": pinned,
+            "governor": text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        },
         "observed": observed(),
         "emulated": emulated,
     }
@@ -96,7 +100,7 @@ def memory_bytes() -> int:
 
 def observed() -> dict[str, Any]:
     """What differs between two boards of a kind, or between two hours: kept beside the timings, not in their key."""
-    zones = [read_int(path) for path in glob.glob("/sys/class/thermal/thermal_zone*/temp")]
+    zones = [read_int(str(path)) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
     found = {
         "host": platform.node(),
         "serial": text("/proc/device-tree/serial-number") or text("/sys/class/dmi/id/product_serial"),
@@ -115,6 +119,6 @@ def text(path: str) -> str | None:
 
 
 def read(path: str) -> str:
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     return ""

@@ -12,7 +12,7 @@ VERSION = 1  # raise it when a change here changes what a sample means: it is pa
 
 WINDOW = 10  # runs whose median is compared with that of the window before
 AGREEMENT = 0.02  # relative difference of two windows' medians that counts as warm
-MAX_WARM_UP_RUNS = 300  # past this the clocks are drifting, not warming
+MAX_WARM_UP_RUNS = 300  # after the shortest warm-up; past this the clocks are drifting, not warming
 MAX_WARM_UP_NS = 30_000_000_000  # a model with seconds a run would warm up for minutes
 MIN_RUNS = 3  # whatever one run takes
 PROGRESS_NS = 5_000_000_000  # between signs of life; they are sent between runs, never inside one
@@ -64,6 +64,7 @@ def warm_up(
     run: Callable[[], object], protocol: Protocol, on_progress: Callable[[dict[str, Any]], None]
 ) -> tuple[int, list[str]]:
     taken: list[int] = []
+    unsettled = 0
     begin = told = time.perf_counter_ns()
     while True:
         taken.append(timed(run))
@@ -75,7 +76,8 @@ def warm_up(
         if len(taken) >= protocol.warm_up_runs and spent >= protocol.warm_up_ns:
             if not protocol.settle or agree(taken):
                 return len(taken), []
-            if len(taken) >= MAX_WARM_UP_RUNS:
+            unsettled += 1
+            if unsettled >= MAX_WARM_UP_RUNS:
                 return len(taken), [f"Run times had not settled within 2 % after {len(taken)} warm-up runs."]
         if spent >= MAX_WARM_UP_NS:
             return len(taken), [f"Warm-up was ended after {spent / 1e9:.0f} s and {len(taken)} runs, not settled."]
@@ -88,9 +90,7 @@ def agree(taken: list[int]) -> bool:
     return abs(last - before) <= AGREEMENT * before
 
 
-def sample(
-    run: Callable[[], object], protocol: Protocol, on_progress: Callable[[dict[str, Any]], None]
-) -> list[int]:
+def sample(run: Callable[[], object], protocol: Protocol, on_progress: Callable[[dict[str, Any]], None]) -> list[int]:
     samples: list[int] = []
     begin = told = time.perf_counter_ns()
     while True:

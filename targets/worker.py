@@ -6,13 +6,15 @@ It ends as soon as its standard input closes, and dies with its parent.
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import queue
 import signal
 import sys
 import threading
-from typing import Any, Callable
+from pathlib import Path
+from typing import Any, Callable, TextIO
 
 from targets import probe
 from targets.load import pin
@@ -20,19 +22,17 @@ from targets.protocol import claim_stdout, error_of, send
 from targets.runtimes import Loaded, Runtime, open_runtime
 from targets.timing import FULL, QUICK, take_session
 
-Progress = Callable[[dict[str, Any]], None]
-
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
 class Verbs:
     """The verbs that need a runtime; each takes JSON-able arguments and returns a JSON-able result."""
 
-    def __init__(self, runtime: Runtime, cores: list[int], pinned: bool, progress: Progress) -> None:
+    def __init__(self, runtime: Runtime, cores: list[int], pinned: bool) -> None:
         self._runtime = runtime
         self._cores = cores
         self._pinned = pinned
-        self._progress = progress
+        self.progress: Callable[[dict[str, Any]], None] = lambda event: None  # set for each request
         self._loaded: tuple[object, Loaded] | None = None
 
     def device(self) -> dict[str, Any]:
@@ -53,19 +53,19 @@ class Verbs:
 
     def time(self, model: str, shapes: dict[str, list[int]], quick: bool) -> dict[str, Any]:
         run = self._load(model, optimise=True).runner(shapes)
-        return take_session(run, QUICK if quick else FULL, self._cores, self._progress)
+        return take_session(run, QUICK if quick else FULL, self._cores, self.progress)
 
     def profile(self, model: str, shapes: dict[str, list[int]], runs: int, graph: str) -> dict[str, Any]:
         run = self._load(model, optimise=True).runner(shapes)
-        end_to_end = take_session(run, QUICK, self._cores, self._progress)
-        self._progress({"stage": "profile"})
+        end_to_end = take_session(run, QUICK, self._cores, self.progress)
+        self.progress({"stage": "profile"})
         self._loaded = None
         return {"end_to_end": end_to_end, "graph": graph, **self._runtime.profile(model, shapes, runs, graph)}
 
     def _load(self, model: str, optimise: bool) -> Loaded:
-        key = (model, os.stat(model).st_mtime_ns, optimise)
+        key = (model, Path(model).stat().st_mtime_ns, optimise)
         if self._loaded is None or self._loaded[0] != key:
-            self._progress({"stage": "load"})
+            self.progress({"stage": "load"})
             self._loaded = None
             self._loaded = (key, self._runtime.load(model, optimise))
         return self._loaded[1]
@@ -80,19 +80,18 @@ def main(runtime: str, threads: int, cores: list[int]) -> None:
     verbs: Verbs | None = None
     while True:
         request = requests.get()
-        number = request["id"]
+        say = functools.partial(answer, answers, request["id"])
         try:
             if verbs is None:
-                verbs = Verbs(
-                    open_runtime(runtime, threads),
-                    cores,
-                    pinned,
-                    lambda event: send(answers, {"id": number, "event": event}),
-                )
-            result = getattr(verbs, request["verb"])(**request["arguments"])  # the agent has checked the verb
-            send(answers, {"id": number, "result": result})
-        except Exception as failure:  # the boundary of the process: everything goes to the host, by kind
-            send(answers, {"id": number, "error": error_of(failure)})
+                verbs = Verbs(open_runtime(runtime, threads), cores, pinned)
+            verbs.progress = functools.partial(say, "event")
+            say("result", getattr(verbs, request["verb"])(**request["arguments"]))  # the agent has checked the verb
+        except Exception as failure:  # noqa: BLE001 -- the boundary of the process: all goes to the host, by kind
+            say("error", error_of(failure))
+
+
+def answer(answers: TextIO, number: int, part: str, content: Any) -> None:
+    send(answers, {"id": number, part: content})
 
 
 def read_requests(requests: queue.Queue[dict[str, Any]]) -> None:

@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from calibration.preprocessing import Preprocessing
-from pipeline.recipe import Recipe, RecoverySettings, load_recipe, make_recipe
+from pipeline.recipe import Recipe, load_recipe, make_recipe
+from pipeline.training.config import RecoveryConfig
 from targets.errors import BadInput
 
 LEAST = {"model": "net.onnx", "goal": "latency<=0.5x", "output": "out"}
@@ -29,7 +30,7 @@ def test_least_recipe_scores_by_weights_and_trains_nothing():
 def test_data_brings_the_taylor_criterion_and_recovery():
     recipe = made(data="train.npz")
     assert recipe.criterion == "taylor"
-    assert recipe.recovery == RecoverySettings()
+    assert recipe.recovery == RecoveryConfig()
 
 
 def test_what_is_said_outweighs_what_data_decides():
@@ -86,7 +87,9 @@ def test_a_file_is_read_with_its_paths_relative_to_itself(tmp_path):
         ({"preprocessing": {"scale": -1}}, "scale -1.0 cannot divide pixels"),
         ({"preprocessing": {"resize": "big"}}, "preprocessing.resize: should be a valid integer"),
         ({"regularisation": {"cost": "money"}}, "regularisation.cost: should be 'none', 'flops'"),
-        ({"data": "d.npz", "recovery": {"epochs": 0}}, "recovery.epochs: should be greater than 0 (it is 0)"),
+        ({"data": "d.npz", "recovery": {"epochs": 0}}, "test: Recovery: epochs 0 cannot be used. Give at least 1."),
+        ({"data": "d.npz", "recovery": {"epochs": "many"}}, "recovery.epochs: should be a valid integer"),
+        ({"data": "d.npz", "recovery": {"augmentation": ["mix"]}}, "test: Augmentation 'mix' is unknown. Known: flip"),
         ({"output": 3}, "output: should be a path (it is 3)"),
     ],
 )

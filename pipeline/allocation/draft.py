@@ -56,12 +56,3 @@ class Draft:
             for index, column in enumerate(part):
                 self.equate(np.take(joint, index, axis=axis), int(column))
         return joint
-
-    def sum_of(self, left: Columns, right: Columns, values: Array) -> tuple[Columns, Array]:
-        """A column per distinct entry of `values` (left x right): the sum that the two choices make together."""
-        joint = self.join([left, right])
-        distinct = np.unique(values)
-        columns = self.add(distinct.size)
-        for column, value in zip(columns, distinct, strict=True):
-            self.equate(joint[values == value], int(column))
-        return columns, distinct

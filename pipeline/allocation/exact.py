@@ -6,15 +6,16 @@ widths, solved exactly.
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
+from pipeline.allocation.greedy import descend
 from pipeline.allocation.outcome import Allocation, Unreachable, relative_gap
 from pipeline.allocation.polish import polish
-from pipeline.allocation.problem import Budget, Choice, best_value, holds, narrowest, validate, value_of
+from pipeline.allocation.problem import Budget, Choice, best_value, narrowest, validate, value_of, widest
 from pipeline.allocation.program import Program, formulate
 from pipeline.allocation.solver import NAME, minimise
-from pipeline.allocation.uniform import allocate_uniform
 
 TIME_LIMIT_S = 20.0
 GAP = 1e-3  # scores are estimates; a last thousandth of their sum is not worth waiting for
@@ -30,23 +31,22 @@ def allocate_exact(
 ) -> Allocation:
     """Maximise the kept importance within all budgets; `Unreachable` where they cannot be met.
 
-    `gap` is the relative gap aimed at. `time_limit_s` bounds each run of the solver (one, as a rule; a second where a
-    sum was thinned or no plan was found); when it strikes, `status` says so and `gap` shows what is left.
+    `gap` is the relative gap aimed at. `time_limit_s` bounds each run of the solver (one, as a rule; more where no
+    plan was found); when it strikes, `status` says so and `gap` shows what is left.
     Deterministic unless the time limit strikes.
     """
     started = time.monotonic()
     validate(choices, budgets)
     program = formulate(choices, budgets)
     solved = minimise(program, -program.value(), program.budgets, time_limit_s=time_limit_s, gap=gap)
-    plan: Mapping[str, int] | None = solved.channels
-    if plan is None or not holds(budgets, plan):
-        plan = _common_share(choices, budgets) if not solved.infeasible else None
-        plan = plan or _cheapest(program, choices, budgets, time_limit_s)
+    plans = [descend(choices, budgets, solved.channels)] if solved.channels else []
+    if not solved.optimal and not solved.infeasible:
+        plans.append(descend(choices, budgets, widest(choices)))
+    within = [plan for plan in plans if plan is not None]
+    if not within:
+        within = [_cheapest(program, choices, budgets, time_limit_s)]
     bound = -solved.bound
-    if not program.exact:
-        lenient = formulate(choices, budgets, cautious=False)
-        bound = -minimise(lenient, -lenient.value(), lenient.budgets, time_limit_s=time_limit_s, gap=gap).bound
-    plan = polish(choices, budgets, plan)
+    plan = max((polish(choices, budgets, plan) for plan in within), key=partial(value_of, choices))
     value = value_of(choices, plan)
     bound = max(value, min(bound + BOUND_MARGIN * abs(bound), best_value(choices)))
     reached = relative_gap(value, bound)
@@ -69,22 +69,14 @@ def minimum_cost(
     return budget.at(solved.channels or narrowest(choices))
 
 
-def _common_share(choices: Sequence[Choice], budgets: Sequence[Budget]) -> Mapping[str, int] | None:
-    """Where time ran out before the solver had any plan: the uniform one, to be polished."""
-    try:
-        return allocate_uniform(choices, budgets).channels
-    except Unreachable:
-        return None
-
-
 def _cheapest(
     program: Program, choices: Sequence[Choice], budgets: Sequence[Budget], time_limit_s: float
 ) -> Mapping[str, int]:
     """A plan within all budgets, wherever worth may lie: the one that would miss them by least."""
     excess = np.zeros(len(program.integer))
     excess[program.slack] = 1.0
-    plan = minimise(program, excess, program.budgets, time_limit_s=time_limit_s, gap=GAP).channels
-    if plan is not None and holds(budgets, plan):
+    solved = minimise(program, excess, program.budgets, time_limit_s=time_limit_s, gap=GAP)
+    if (plan := descend(choices, budgets, solved.channels or narrowest(choices))) is not None:
         return plan
     for budget in budgets:
         least = minimum_cost(choices, budget, time_limit_s=time_limit_s)

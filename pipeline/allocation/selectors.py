@@ -5,6 +5,7 @@ groups (a concatenation is as wide as its parts together). Tables over the same 
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from pipeline.allocation.problem import Budget, Choice, CostTable, Width
 Terms = tuple[tuple[str, int], ...]  # (group, step), sorted, each group once, steps not 0
 Array = NDArray[np.float64]
 
-MAX_SUM_VALUES = 200  # a dense block's widest concatenation has 128 multiples of 8; finer sums only slow the solver
+MAX_SUM_VALUES = (128, 64, 32, 16)  # tried in this order; DenseNet-121 on a grid of 8 reaches 128
+MAX_ENTRIES = 80_000  # of all tables together; above it, the solver's first relaxation alone takes a minute
 
 
 @dataclass(frozen=True)
@@ -63,36 +65,44 @@ def reachable(terms: Terms, options: Mapping[str, Sequence[int]]) -> list[int]:
 
 
 def find_selectors(choices: Sequence[Choice], budgets: Sequence[Budget]) -> dict[Terms, Selector]:
-    """One selector per group, and one per distinct sum that some table depends on, shorter sums first."""
+    """One selector per group, and one per distinct sum that some table depends on.
+
+    Sums are thinned, evenly, as far as it takes to bring the program to a size that can be solved.
+    """
     options = {choice.group: [option.channels for option in choice.options] for choice in choices}
-    found: dict[Terms, Selector] = {
-        ((group, 1),): Selector(((group, 1),), tuple((n,) for n in counts)) for group, counts in options.items()
-    }
-    widths = (width for budget in budgets for table in budget.tables for width in table.widths)
-    sums = {terms for terms in map(normal, widths) if len(terms) > 1}
-    for terms in sorted(sums, key=lambda terms: (len(terms), terms)):
-        found[terms] = Selector(terms, thin(reachable(terms, options)))
-    return found
+    single: dict[Terms, list[int]] = {((group, 1),): counts for group, counts in options.items()}
+    shapes = {axes_of(table) for budget in budgets for table in budget.tables}
+    sums = {terms: reachable(terms, options) for terms in sorted({t for axes in shapes for t in axes if len(t) > 1})}
+    for most in MAX_SUM_VALUES:
+        members = {terms: thin(values, most) for terms, values in sums.items()}
+        members |= {terms: thin(values, len(values)) for terms, values in single.items()}
+        if sum(math.prod(len(members[terms]) for terms in axes) for axes in shapes) <= MAX_ENTRIES:
+            break
+    return {terms: Selector(terms, members[terms]) for terms in (*single, *sums)}
 
 
-def thin(values: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """At most MAX_SUM_VALUES brackets of neighbouring values, as even as they come."""
-    if len(values) <= MAX_SUM_VALUES:
+def axes_of(table: CostTable) -> tuple[Terms, ...]:
+    """The selectors a table depends on, each once, in a fixed order."""
+    return tuple(sorted({terms for terms in map(normal, table.widths) if terms}))
+
+
+def thin(values: Sequence[int], most: int) -> tuple[tuple[int, ...], ...]:
+    """At most `most` brackets of neighbouring values, as even as they come."""
+    if len(values) <= most:
         return tuple((value,) for value in values)
-    return tuple(tuple(int(v) for v in part) for part in np.array_split(np.asarray(values), MAX_SUM_VALUES))
+    return tuple(tuple(int(v) for v in part) for part in np.array_split(np.asarray(values), most))
 
 
-def tabulate(budget: Budget, selectors: Mapping[Terms, Selector], *, cautious: bool) -> Costs:
+def tabulate(budget: Budget, selectors: Mapping[Terms, Selector]) -> Costs:
     """The budget's tables summed per set of selectors; each array's least entry moves into the constant.
 
-    Where a selector is thinned, a bracket costs the most (`cautious`: never too little) or the least (never too much,
-    for a bound) of its widths.
+    Where a selector is thinned, a bracket costs the least of its values: never too much, so that bounds stay proved.
     """
     arrays: dict[tuple[Terms, ...], Array] = {}
     constant = budget.constant
     for table in budget.tables:
-        axes = tuple(sorted({terms for terms in map(normal, table.widths) if terms}))
-        array = _evaluate(table, [selectors[terms] for terms in axes], cautious)
+        axes = axes_of(table)
+        array = _evaluate(table, [selectors[terms] for terms in axes])
         if not np.all(np.isfinite(array)):
             raise ValueError(f"cost table {table.name} is not finite everywhere")
         if axes:
@@ -103,11 +113,10 @@ def tabulate(budget: Budget, selectors: Mapping[Terms, Selector], *, cautious: b
     return Costs(constant + sum(least.values()), {axes: array - least[axes] for axes, array in arrays.items()})
 
 
-def _evaluate(table: CostTable, selectors: Sequence[Selector], cautious: bool) -> Array:
+def _evaluate(table: CostTable, selectors: Sequence[Selector]) -> Array:
     """Array over the selectors' members."""
     where = {selector.terms: axis for axis, selector in enumerate(selectors)}
     plans = [(where.get(normal(w)), _scale(w), w.constant) for w in table.widths]  # axis or None, factor, offset
-    worst = max if cautious else min
 
     def cost(values: Sequence[int]) -> float:
         widths = (offset + (0 if axis is None else factor * values[axis]) for axis, factor, offset in plans)
@@ -116,7 +125,7 @@ def _evaluate(table: CostTable, selectors: Sequence[Selector], cautious: bool) -
     array = np.empty([len(selector) for selector in selectors])
     for index in np.ndindex(array.shape):
         members = [selector.members[i] for selector, i in zip(selectors, index, strict=True)]
-        array[index] = worst(cost(values) for values in itertools.product(*members))
+        array[index] = min(cost(values) for values in itertools.product(*members))
     return array
 
 

@@ -19,6 +19,7 @@ class Solution(NamedTuple):
     channels: dict[str, int] | None
     objective: float
     bound: float
+    optimal: bool
     infeasible: bool
 
 
@@ -57,9 +58,9 @@ def minimise(
     bound = result.mip_dual_bound
     bound = -np.inf if bound is None or not np.isfinite(bound) else float(bound) / factor_up
     if result.x is None:
-        return Solution(None, np.inf, bound, result.status == 2)
+        return Solution(None, np.inf, bound, optimal=False, infeasible=result.status == 2)
     channels = {
         choice.group: choice.options[int(np.argmax(result.x[program.options[choice.group]]))].channels
         for choice in program.choices
     }
-    return Solution(channels, float(result.fun) / factor_up, bound, infeasible=False)
+    return Solution(channels, float(result.fun) / factor_up, bound, result.status == 0, infeasible=False)

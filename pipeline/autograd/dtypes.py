@@ -22,26 +22,30 @@ TORCH_TYPES = {
     onnx.TensorProto.UINT8: torch.uint8,
     onnx.TensorProto.BOOL: torch.bool,
 }
+NUMPY_TYPES = {dtype: onnx.helper.tensor_dtype_to_np_dtype(number) for number, dtype in TORCH_TYPES.items()}
 
 
-def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
-    """The torch type of a numpy type; BadInput where torch has none to compute with."""
+def torch_dtype(dtype: np.dtype[Any], what: str = "An array") -> torch.dtype:
+    """The torch type of a numpy type; BadInput, about `what`, where torch has none to compute with."""
     try:
         return TORCH_TYPES[onnx.helper.np_dtype_to_tensor_dtype(dtype)]
     except (KeyError, ValueError) as error:
-        raise BadInput(f"Element type {dtype} cannot be computed with in torch. Cast it to float or int64.") from error
+        raise BadInput(
+            f"{what} has element type {dtype}, which torch does not compute with. Cast it to float32 or int64."
+        ) from error
 
 
-def to_torch(array: NDArray[Any]) -> torch.Tensor:
-    """A tensor with its own memory, same type, same bits."""
+def to_torch(array: NDArray[Any], what: str = "An array") -> torch.Tensor:
+    """A tensor with its own memory, same type, same bits. `what` names it in the error."""
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.astype(np.float32)).to(torch.bfloat16)
-    torch_dtype(array.dtype)
+    torch_dtype(array.dtype, what)
     return torch.from_numpy(np.array(array, order="C", copy=True))
 
 
-def to_numpy(tensor: torch.Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The tensor's numbers as `dtype`, in C order."""
+def to_numpy(tensor: torch.Tensor, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+    """The tensor's numbers as `dtype` (None: its own), in C order."""
+    dtype = NUMPY_TYPES[tensor.dtype] if dtype is None else dtype
     wide = tensor.detach().cpu()
     if wide.dtype == torch.bfloat16:
         wide = wide.float()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -13,6 +13,13 @@ from targets.errors import BadInput
 
 Value = Tensor | Sizes
 Operation = Callable[..., Any]  # positional inputs (None where left out) -> one Value or a tuple of them
+
+
+class Mode(NamedTuple):
+    """How the module runs now. `momentum`: the batch's share in running statistics; None: each norm's own."""
+
+    training: bool
+    momentum: float | None
 
 
 class Attributes:
@@ -66,7 +73,7 @@ class Rule:
 
     `build(node)` checks the attributes (raising `node.refusal`) and returns the operation. `sizes` are the inputs that
     the operation takes as `Sizes`: shapes, axes, bounds. With `trains`, the operation's first argument is the
-    module's `training` flag.
+    module's `Mode`.
     """
 
     build: Callable[[Node], Operation]

@@ -16,12 +16,14 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
         (
             'cutback compress net.onnx --goal "latency<=0.5x" --data train.npz --validate test.npz -o small',
             'cutback compress my.package:network --shape image=1,3,224,224 --goal "latency<=8ms,params<=2M" -o small',
-            'cutback compress net.onnx --goal "speedup>=2x" --data images/ --resize 256 --crop 224 '
-            "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --max-drop 1 -o small",
+            'cutback compress net.onnx --goal "speedup>=2x" --data images/ --resize 256 --crop 224 -o small',
         ),
     ),
     "run": (run_command, ("cutback run recipe.yaml",)),
-    "inspect": (inspect_command, ("cutback inspect net.onnx", "cutback inspect net.onnx --shape image=1,3,224,224 --json")),
+    "inspect": (
+        inspect_command,
+        ("cutback inspect net.onnx", "cutback inspect net.onnx --shape image=1,3,224,224 --json"),
+    ),
     "prune": (
         prune_command,
         (
@@ -31,7 +33,10 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     ),
     "profile": (profile_command, ("cutback profile net.onnx --target local",)),
     "predict": (predict_command, ("cutback predict net.onnx --plan plan.json --target local --json",)),
-    "measure": (measure_command, ("cutback measure net.onnx", "cutback measure net.onnx half.onnx --sessions 20 --json")),
+    "measure": (
+        measure_command,
+        ("cutback measure net.onnx", "cutback measure net.onnx half.onnx --sessions 20 --json"),
+    ),
     "check": (check_command, ("cutback check small --max-latency 8ms --min-speedup 1.5 --max-drop 1.0",)),
     "report": (report_command, ("cutback report small",)),
     "targets": (targets_command, ("cutback targets",)),
@@ -57,7 +62,7 @@ def options(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Cut channels from a trained convolutional network until it meets a latency goal, as measured on the device that runs it.
+    """Cut channels from a trained network until it meets a latency goal, as measured on the device that will run it.
 
     Exit status: 0 done, 1 a goal or gate was not met, 2 bad input.
     """

@@ -22,14 +22,17 @@ NAMES = {
     "regularisation.strength": "--strength",
     "max_drop": "--max-drop",
     "samples_for_scoring": "--samples",
-    "allow_vanish": "--vanish",
+    "allow_vanish": "--no-vanish",
     "include_inexact": "--inexact",
     "recovery.learning_rate": "--lr",
     "recovery.batch_size": "--batch-size",
     "recovery.augmentation": "--augment",
     "recovery.epochs": "--epochs",
     "recovery.minutes": "--minutes",
-    **{name: f"--{name}" for name in ("goal", "target", "data", "validate", "metric", "criterion", "allocator", "floor")},
+    **{
+        name: f"--{name}"
+        for name in ("goal", "target", "data", "validate", "metric", "criterion", "allocator", "floor")
+    },
     **{name: f"--{name}" for name in ("include", "exclude", "absorb", "db", "seed", "sessions", "quick")},
 }
 
@@ -37,42 +40,103 @@ NAMES = {
 def compress_command(
     model: options.Model,
     goal: Annotated[
-        str, typer.Option("--goal", metavar="G", help="latency<=8ms, latency<=0.5x, speedup>=2x, flops<=0.5x, params<=2M; joined by commas.")
+        str,
+        typer.Option(
+            "--goal",
+            metavar="G",
+            help="latency<=8ms, latency<=0.5x, speedup>=2x, flops<=0.5x, params<=2M; joined by commas.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The bundle's folder.")],
     target: options.TargetName = "local",
     shape: options.Shapes = None,
     data: options.Data = None,
     validate: Annotated[
-        str | None, typer.Option("--validate", metavar="V", help="Samples to measure accuracy with; never trained on.")
+        str | None,
+        typer.Option(
+            "--validate",
+            metavar="V",
+            help="Samples to measure accuracy with; never trained on.",
+            rich_help_panel="Samples",
+        ),
     ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="top1, top5, agreement, or module:callable.")] = None,
-    max_drop: Annotated[float | None, typer.Option("--max-drop", help="Status 1 when more points of accuracy are lost.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="top1, top5, agreement, or module:callable.", rich_help_panel="Samples"),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option("--max-drop", help="Status 1 when more points of accuracy are lost.", rich_help_panel="Samples"),
+    ] = None,
     example_inputs: Annotated[
-        str | None, typer.Option("--example-inputs", metavar="MODULE:CALLABLE", help="What a torch module is traced with.")
+        str | None,
+        typer.Option("--example-inputs", metavar="MODULE:CALLABLE", help="What a torch module is traced with."),
     ] = None,
     criterion: options.Criterion = None,
     normalise: options.Normalise = None,
     regularise: Annotated[
-        str | None, typer.Option("--regularise", metavar="COST", help="flops, params, memory, bytes or latency, taken off the scores.")
+        str | None,
+        typer.Option(
+            "--regularise",
+            metavar="COST",
+            help="flops, params, memory, bytes or latency, taken off the scores.",
+            rich_help_panel="Importance",
+        ),
     ] = None,
-    strength: Annotated[float | None, typer.Option("--strength", help="How much of the cost is taken off.")] = None,
-    samples: Annotated[int | None, typer.Option("--samples", help="How many samples channels are scored with.")] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option("--strength", help="How much of the cost is taken off.", rich_help_panel="Importance"),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", help="How many samples channels are scored with.", rich_help_panel="Importance"),
+    ] = None,
     allocator: options.Allocator = "exact",
     floor: options.Floor = None,
-    vanish: Annotated[bool, typer.Option("--vanish/--no-vanish", help="May a residual branch go whole?")] = True,
-    inexact: Annotated[bool, typer.Option("--inexact", help="Also cut what a norm or softmax runs over.")] = False,
+    no_vanish: Annotated[
+        bool, typer.Option("--no-vanish", help="Leave something of every residual branch.", rich_help_panel="Widths")
+    ] = False,
+    inexact: Annotated[
+        bool, typer.Option("--inexact", help="Also cut what a norm or softmax runs over.", rich_help_panel="Widths")
+    ] = False,
     include: Annotated[
-        list[str] | None, typer.Option("--include", metavar="PATTERN", help="Cut only these groups; repeat for more.")
+        list[str] | None,
+        typer.Option(
+            "--include", metavar="PATTERN", help="Cut only these groups; repeat for more.", rich_help_panel="Widths"
+        ),
     ] = None,
     exclude: options.Exclude = None,
-    absorb: Annotated[bool, typer.Option("--absorb", help="Fold what removed channels gave on average into biases.")] = False,
-    no_recovery: Annotated[bool, typer.Option("--no-recovery", help="Do not train after the cut.")] = False,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Of training after the cut.")] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Stop training after this long.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Of training.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="The learning rate that training starts with.")] = None,
-    augment: Annotated[str | None, typer.Option("--augment", metavar="A,B", help="Such as flip,crop; joined by commas.")] = None,
+    absorb: Annotated[
+        bool,
+        typer.Option(
+            "--absorb", help="Fold what removed channels gave on average into biases.", rich_help_panel="Widths"
+        ),
+    ] = False,
+    no_recovery: Annotated[
+        bool, typer.Option("--no-recovery", help="Do not train after the cut.", rich_help_panel="Recovery")
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Of training after the cut.", rich_help_panel="Recovery")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Stop training after this long.", rich_help_panel="Recovery")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Of training.", rich_help_panel="Recovery")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", help="The learning rate that training starts with.", rich_help_panel="Recovery"),
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            "--augment",
+            metavar="flip,crop:4",
+            help="flip and crop:PIXELS, joined by commas.",
+            rich_help_panel="Recovery",
+        ),
+    ] = None,
     resize: options.Pixels = None,
     crop: options.Pixels = None,
     scale: options.Scale = None,
@@ -92,14 +156,19 @@ def compress_command(
     from pipeline.recipe import make_recipe
 
     recovery = given(
-        epochs=epochs, minutes=minutes, batch_size=batch_size, learning_rate=lr, augmentation=listed(augment), seed=seed or None
+        epochs=epochs,
+        minutes=minutes,
+        batch_size=batch_size,
+        learning_rate=lr,
+        augmentation=listed(augment),
+        seed=seed or None,
     )
     fields = given(
         model=model, goal=goal, output=output, target=target, shapes=options.parse_shapes(shape), data=data,
         validate=validate, metric=metric, max_drop=max_drop, example_inputs=example_inputs, criterion=criterion,
         normalisation=normalise, regularisation=given(cost=regularise, strength=strength) or None,
-        samples_for_scoring=samples, allocator=allocator, floor=floor, allow_vanish=vanish, include_inexact=inexact,
-        include=include, exclude=exclude, absorb=absorb,
+        samples_for_scoring=samples, allocator=allocator, floor=floor, allow_vanish=not no_vanish,
+        include_inexact=inexact, include=include, exclude=exclude, absorb=absorb,
         preprocessing=options.preprocessing_fields(resize, crop, scale, mean, std, layout),
         sessions=sessions, quick=quick, seed=seed, db=db,
     )  # fmt: skip
@@ -114,7 +183,7 @@ def run_command(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file with the fields of compress.")],
     json: options.Json = False,
 ) -> None:
-    """Compress as a recipe says; its paths are relative to itself. Killed or interrupted, it goes on from where it was."""
+    """Compress as a recipe says; the paths in it are relative to it. Interrupted, it goes on from where it was."""
     from pipeline.recipe import load_recipe
 
     finish(load_recipe(recipe), json)

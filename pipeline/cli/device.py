@@ -18,10 +18,11 @@ def profile_command(
     json: options.Json = False,
 ) -> None:
     """Time the network's kernels on a device at the widths that matter, and keep the times in the profile database."""
+    shapes = options.parse_shapes(shape)
     from pipeline.profile import profile
 
     with progress() as on_progress:
-        result = profile(model, shapes=options.parse_shapes(shape), target=target, db=db, on_progress=on_progress)
+        result = profile(model, shapes=shapes, target=target, db=db, on_progress=on_progress)
     if json:
         print_json(result)
     else:
@@ -39,9 +40,10 @@ def predict_command(
     json: options.Json = False,
 ) -> None:
     """Predict the latency of a cut from the profile database; nothing is run."""
+    shapes = options.parse_shapes(shape)
     from pipeline.predict import predict
 
-    result = predict(model, plan, shapes=options.parse_shapes(shape), target=target, db=db)
+    result = predict(model, plan, shapes=shapes, target=target, db=db)
     if json:
         print_json(result)
     else:
@@ -51,7 +53,9 @@ def predict_command(
 
 
 def measure_command(
-    models: Annotated[list[str], typer.Argument(metavar="A.onnx [B.onnx ...]", help="Networks; A is compared with each B.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="A.onnx [B.onnx ...]", help="Networks; A is compared with each B.")
+    ],
     target: options.TargetName = "local",
     shape: options.Shapes = None,
     sessions: options.Sessions = 10,
@@ -59,11 +63,17 @@ def measure_command(
     json: options.Json = False,
 ) -> None:
     """Time networks on a device in fresh, interleaved sessions, and say which is faster only when that is certain."""
+    shapes = options.parse_shapes(shape)
     from pipeline.measure import measure
 
     with progress() as on_progress:
         result = measure(
-            models, shapes=options.parse_shapes(shape), target=target, sessions=sessions, quick=quick, on_progress=on_progress
+            models,
+            shapes=shapes,
+            target=target,
+            sessions=sessions,
+            quick=quick,
+            on_progress=on_progress,
         )
     if json:
         print_json(result)
@@ -77,9 +87,9 @@ def targets_command(json: options.Json = False) -> None:
     """List the devices that --target may name."""
     from dataclasses import asdict
 
-    from targets.target import known_targets
+    from targets.target import BUILT_IN
 
-    found = [asdict(target) for target in known_targets()]
+    found = [asdict(target) for target in BUILT_IN]
     if json:
         print_json(found)
     else:

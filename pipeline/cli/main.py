@@ -21,6 +21,7 @@ CAUSES = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
 }
+EXTRAS = {"torch": "torch", "onnxscript": "torch", "tensorrt": "tensorrt", "pycuda": "tensorrt"}  # package -> extra
 
 # What typer raises for wrong usage. Its base has moved between typer's versions; its subclass has not.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Abort:
         status = INTERRUPTED
     except UsageError as error:
-        return failed(usage(error), BAD_INPUT)
+        return failed(usage(error), BAD_INPUT) if str(error) else BAD_INPUT  # nothing to say: the help stands there
     except CutbackError as error:
         return failed(str(error), error.exit_status)
     except BrokenPipeError:  # whoever read the output has seen enough
@@ -46,10 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except OSError as error:
         return failed(outside(error), BAD_INPUT)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            return failed(defect(error), DEFECT)
+        return failed(f"{error.name} is not installed. Run: pip install 'cutback[{EXTRAS[error.name]}]'", BAD_INPUT)
     except MemoryError:
         return failed("out of memory. Give a smaller --batch-size, or a machine with more memory.", BAD_INPUT)
     except Exception as error:  # noqa: BLE001 - the last resort: a defect is reported in one line too
-        return failed(f"{one_line(error)}; this is a defect of cutback. CUTBACK_TRACEBACK=1 shows where it is.", DEFECT)
+        return failed(defect(error), DEFECT)
     if status == INTERRUPTED:
         return failed("interrupted; run the same command again to continue", INTERRUPTED)
     return status if isinstance(status, int) else 0
@@ -68,12 +73,16 @@ def usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)  # absent where the arguments were not even assigned to a command
     command = context.command_path if context is not None else "cutback"
     message = getattr(error, "format_message", error.__str__)()
-    return f"{' '.join(str(message).split())} Try: {command} --help"
+    return f"{' '.join(str(message).split()).rstrip('.')}. Try: {command} --help"
 
 
 def outside(error: OSError) -> str:
     cause = CAUSES.get(error.errno or 0, error.strerror or one_line(error))
     return f"{error.filename}: {cause}" if error.filename else cause
+
+
+def defect(error: Exception) -> str:
+    return f"{one_line(error)}; this is a defect of cutback. CUTBACK_TRACEBACK=1 shows where it is."
 
 
 def one_line(error: BaseException) -> str:

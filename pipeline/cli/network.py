@@ -13,9 +13,10 @@ from targets.errors import BadInput
 
 def inspect_command(model: options.Model, shape: options.Shapes = None, json: options.Json = False) -> None:
     """Show which channels can be cut together, which cannot be cut and why, and what the network costs."""
+    shapes = options.parse_shapes(shape)
     from pipeline.inspect import inspect
 
-    found = inspect(model, shapes=options.parse_shapes(shape))
+    found = inspect(model, shapes=shapes)
     if json:
         print_json(found)
     else:
@@ -27,17 +28,27 @@ def inspect_command(model: options.Model, shape: options.Shapes = None, json: op
 def prune_command(
     model: options.Model,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The cut network.")],
-    keep: Annotated[float | None, typer.Option("--keep", help="Share of every group that stays, above 0 and up to 1.")] = None,
+    keep: Annotated[
+        float | None, typer.Option("--keep", help="Share of every group that stays, above 0 and up to 1.")
+    ] = None,
     goal: Annotated[str | None, typer.Option("--goal", metavar="G", help="As for compress, instead of --keep.")] = None,
     target: options.TargetName = "local",
     shape: options.Shapes = None,
-    criterion: Annotated[str, typer.Option("--criterion", metavar="NAME", help="How channels are scored; l1, l2 and random need no data.")] = "l2",
+    criterion: Annotated[
+        str,
+        typer.Option("--criterion", metavar="NAME", help="How channels are scored; l1, l2 and random need no data."),
+    ] = "l2",
     normalise: options.Normalise = None,
-    plan: Annotated[Path | None, typer.Option("--plan", metavar="PLAN.json", help="Write what is kept, for predict.")] = None,
-    masked: Annotated[
-        Path | None, typer.Option("--masked", metavar="MASKED.onnx", help="Write the uncut network with removed channels zeroed.")
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="PLAN.json", help="Write what is kept, for predict.")
     ] = None,
-    absorb: Annotated[bool, typer.Option("--absorb", help="Fold what removed channels gave on average into biases.")] = False,
+    masked: Annotated[
+        Path | None,
+        typer.Option("--masked", metavar="MASKED.onnx", help="Write the uncut network with removed channels zeroed."),
+    ] = None,
+    absorb: Annotated[
+        bool, typer.Option("--absorb", help="Fold what removed channels gave on average into biases.")
+    ] = False,
     data: options.Data = None,
     resize: options.Pixels = None,
     crop: options.Pixels = None,
@@ -53,20 +64,25 @@ def prune_command(
     json: options.Json = False,
 ) -> None:
     """Cut a network to a share or to a goal, prove the cut, and train nothing."""
-    from calibration.preprocessing import Preprocessing
-    from pipeline.goal import parse_goal
-    from pipeline.prune import prune
-
     if (keep is None) == (goal is None):
         raise BadInput("prune needs either --keep, such as --keep 0.5, or --goal, such as --goal latency<=0.5x")
+    from calibration.preprocessing import Preprocessing
+    from pipeline.goal import parse_goal
+
+    wanted = None if goal is None else parse_goal(goal)
+    shapes = options.parse_shapes(shape)
     fields = options.preprocessing_fields(resize, crop, scale, mean, std, layout)
+    preprocessing = None if fields is None else Preprocessing(**fields)
+
+    from pipeline.prune import prune
+
     with progress() as on_progress:
         result = prune(
             model,
             output,
-            shapes=options.parse_shapes(shape),
+            shapes=shapes,
             keep=keep,
-            goal=None if goal is None else parse_goal(goal),
+            goal=wanted,
             target=target,
             criterion=criterion,
             normalisation=normalise,
@@ -75,7 +91,7 @@ def prune_command(
             masked=masked,
             absorb=absorb,
             data=data,
-            preprocessing=None if fields is None else Preprocessing(**fields),
+            preprocessing=preprocessing,
             allocator=allocator,
             floor=floor,
             exclude=tuple(exclude or ()),

@@ -1,7 +1,7 @@
 """Options that several commands share, and how their text becomes values."""
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,38 +14,96 @@ Model = Annotated[
 Shapes = Annotated[
     list[str] | None,
     typer.Option(
-        "--shape", metavar="NAME=1,3,224,224", help="Bind an input's free dimensions; repeat for more inputs. [dim]Unset batch: 1[/dim]"
+        "--shape",
+        metavar="NAME=SIZES",
+        help="Bind free dimensions, as in image=1,3,224,224; repeat for more inputs. [dim]Unset batch: 1[/dim]",
     ),
 ]
-TargetName = Annotated[str, typer.Option("--target", metavar="T", help="The device; see: cutback targets.")]
+TargetName = Annotated[
+    str, typer.Option("--target", metavar="T", help="The device; see: cutback targets.", rich_help_panel="Measuring")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Database = Annotated[
     str | None,
-    typer.Option("--db", metavar="PATH", help="The profile database: a file or a URL. [dim]Else CUTBACK_DB, else your own[/dim]"),
+    typer.Option(
+        "--db",
+        metavar="PATH",
+        help="The profile database: a file or a URL. [dim]Else CUTBACK_DB, else your own[/dim]",
+        rich_help_panel="Measuring",
+    ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
-Sessions = Annotated[int, typer.Option("--sessions", min=2, help="Fresh sessions each network is timed in.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Short timings: wider intervals, for trying things out.")]
-Criterion = Annotated[str | None, typer.Option("--criterion", metavar="NAME", help="How channels are scored.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of everything random.", rich_help_panel="Measuring")]
+Sessions = Annotated[
+    int, typer.Option("--sessions", min=2, help="Fresh sessions each network is timed in.", rich_help_panel="Measuring")
+]
+Quick = Annotated[
+    bool,
+    typer.Option("--quick", help="Short timings: wider intervals, for trying things out.", rich_help_panel="Measuring"),
+]
+Criterion = Annotated[
+    str | None,
+    typer.Option("--criterion", metavar="NAME", help="How channels are scored.", rich_help_panel="Importance"),
+]
 Normalise = Annotated[
-    str | None, typer.Option("--normalise", metavar="NAME", help="How scores of different groups are made comparable.")
+    str | None,
+    typer.Option(
+        "--normalise",
+        metavar="NAME",
+        help="How scores of different groups are made comparable.",
+        rich_help_panel="Importance",
+    ),
 ]
 Allocator = Annotated[
-    str, typer.Option("--allocator", metavar="NAME", help="How widths are chosen: exact, uniform or threshold.")
+    str,
+    typer.Option(
+        "--allocator",
+        metavar="NAME",
+        help="How widths are chosen: exact, uniform or threshold.",
+        rich_help_panel="Widths",
+    ),
 ]
-Floor = Annotated[float | None, typer.Option("--floor", help="Share of its channels that every group keeps at least.")]
+Floor = Annotated[
+    float | None,
+    typer.Option("--floor", help="Share of its channels that every group keeps at least.", rich_help_panel="Widths"),
+]
 Exclude = Annotated[
-    list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="Groups to leave alone (* and ?); repeat for more.")
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="PATTERN",
+        help="Groups to leave alone (* and ?); repeat for more.",
+        rich_help_panel="Widths",
+    ),
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="D", help="Samples to learn from: .npz, image folder, or module:callable."),
+    typer.Option(
+        "--data",
+        metavar="D",
+        help="Samples to learn from: .npz, image folder, or module:callable.",
+        rich_help_panel="Samples",
+    ),
 ]
-Pixels = Annotated[str | None, typer.Option(metavar="PX", help="Image folders: pixels, or HEIGHTxWIDTH.")]
-Scale = Annotated[float | None, typer.Option("--scale", help="What a pixel is divided by before mean and std.")]
-Mean = Annotated[str | None, typer.Option("--mean", metavar="M,M,M", help="Subtracted from scaled pixels.")]
-Std = Annotated[str | None, typer.Option("--std", metavar="S,S,S", help="What they are then divided by.")]
-Layout = Annotated[str | None, typer.Option("--layout", metavar="NCHW|NHWC", help="Where the network has its channels.")]
+Pixels = Annotated[
+    str | None, typer.Option(metavar="PX", help="Image folders: pixels, or HEIGHTxWIDTH.", rich_help_panel="Samples")
+]
+Scale = Annotated[
+    float | None,
+    typer.Option("--scale", help="What a pixel is divided by before mean and std.", rich_help_panel="Samples"),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", metavar="M,M,M", help="Subtracted from scaled pixels.", rich_help_panel="Samples"),
+]
+Std = Annotated[
+    str | None, typer.Option("--std", metavar="S,S,S", help="What they are then divided by.", rich_help_panel="Samples")
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout", metavar="NCHW|NHWC", help="Where the network has its channels.", rich_help_panel="Samples"
+    ),
+]
 
 
 def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
@@ -54,8 +112,12 @@ def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
     for text in texts or ():
         name, equals, sizes = text.rpartition("=")
         fields = [field.strip() for field in sizes.split(",")]
-        if not (equals and name.strip() and all(field.isascii() and field.isdigit() and int(field) for field in fields)):
-            raise BadInput(f"--shape {text!r} is not NAME=SIZE,SIZE,... with sizes of 1 or more, such as image=1,3,224,224")
+        if not (
+            equals and name.strip() and all(field.isascii() and field.isdigit() and int(field) for field in fields)
+        ):
+            raise BadInput(
+                f"--shape {text!r} is not NAME=SIZE,SIZE,... with sizes of 1 or more, such as image=1,3,224,224"
+            )
         if name.strip() in shapes:
             raise BadInput(f"--shape names {name.strip()!r} twice. Give each input one shape.")
         shapes[name.strip()] = tuple(int(field) for field in fields)
@@ -69,7 +131,9 @@ def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     try:
         return tuple(float(field) for field in text.split(","))
     except ValueError as error:
-        raise BadInput(f"{option} {text!r} is not a number or several joined by commas, such as 0.485,0.456,0.406") from error
+        raise BadInput(
+            f"{option} {text!r} is not a number or several joined by commas, such as 0.485,0.456,0.406"
+        ) from error
 
 
 def parse_pixels(text: str | None, option: str) -> int | tuple[int, int] | None:
@@ -97,5 +161,12 @@ def preprocessing_fields(
     return {name: value for name, value in fields.items() if value is not None} or None
 
 
-def plain_path(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def parse_factor(text: str, option: str) -> float:
+    """`1.5` or `1.5x`, above zero."""
+    try:
+        factor = float(text.lower().removesuffix("x"))
+    except ValueError:
+        factor = math.nan
+    if not 0 < factor < math.inf:
+        raise BadInput(f"{option} {text!r} is not a factor above zero, such as 1.5")
+    return factor

@@ -13,9 +13,15 @@ Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 
 
 def check_command(
     bundle: Bundle,
-    max_latency: Annotated[str | None, typer.Option("--max-latency", metavar="8ms", help="Against the interval's upper end.")] = None,
-    min_speedup: Annotated[str | None, typer.Option("--min-speedup", metavar="1.5", help="Against the interval's lower end.")] = None,
-    max_drop: Annotated[float | None, typer.Option("--max-drop", metavar="1.0", help="Points of accuracy that may be lost.")] = None,
+    max_latency: Annotated[
+        str | None, typer.Option("--max-latency", metavar="8ms", help="Against the interval's upper end.")
+    ] = None,
+    min_speedup: Annotated[
+        str | None, typer.Option("--min-speedup", metavar="1.5", help="Against the interval's lower end.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option("--max-drop", metavar="1.0", help="Points of accuracy that may be lost.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Gates for continuous integration: status 1 when a file was changed or a measured number is not good enough."""
@@ -40,14 +46,18 @@ def check_command(
 
 def report_command(
     bundle: Bundle,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where to write; else into the bundle.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where to write; else into the bundle.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Write a bundle's report anew, as HTML and Markdown, from its report.json."""
     from pipeline.check import read_json
+
+    report = read_json(bundle, "report.json")
     from pipeline.report import write_report
 
-    written = write_report(read_json(bundle, "report.json"), output or bundle)
+    written = write_report(report, output or bundle)
     if json:
         print_json([str(path) for path in written])
     else:

@@ -161,9 +161,7 @@ def _read_groups(model: Model, run: Labelling) -> Channels:
         step = int((lead.channel >= 0).sum()) // len(members) if lead else 1
         weighted = any(s.role in ("makes", "reads") for s in slices)
         why = str(reason) if reason else None if weighted else UNWEIGHTED
-        built.append(
-            ChannelGroup(name, len(members) * step, step, slices, reads, why, exact=not is_inexact)
-        )
+        built.append(ChannelGroup(name, len(members) * step, step, slices, reads, why, exact=not is_inexact))
     tensors = {name: array for name, array in run.tensors.items() if array is not None}
     channels = Channels(tuple(built), group_of, channel_of, tensors, tuple(run.sizes), tuple(run.indices))
     return _mark_vanishing(model, channels)

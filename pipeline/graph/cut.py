@@ -148,7 +148,9 @@ def _remove_branch(graph: gs.Graph, nodes: dict[str, gs.Node], group: ChannelGro
         scale = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
         bias = np.asarray(node.inputs[2].values) * scale if has_bias else np.zeros(size)
         shape = [size if axis == channel_axis else 1 for axis in range(rank)]
-        constant = gs.Constant(f"{output.name}:constant", np.broadcast_to(bias, size).reshape(shape).astype(weight.dtype))
+        constant = gs.Constant(
+            f"{output.name}:constant", np.broadcast_to(bias, size).reshape(shape).astype(weight.dtype)
+        )
         node.outputs = []
         for reader in list(output.outputs):
             reader.inputs = [constant if tensor is output else tensor for tensor in reader.inputs]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
-from onnx import TensorProto, shape_inference
+from onnx import TensorProto
 
 from pipeline.graph.normalise import normalise
+from pipeline.graph.shapes import Shapes as Shapes
+from pipeline.graph.shapes import infer_shapes as infer_shapes
 from targets.errors import BadInput
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 # Protobuf refuses messages of 2 GiB; weights go beside the model well before.
 INLINE_LIMIT_BYTES = 1_800_000_000
@@ -101,17 +101,6 @@ def bind(specs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]]) -> di
     return {spec.name: _bind_one(spec, shapes.get(spec.name)) for spec in specs}
 
 
-def infer_shapes(proto: onnx.ModelProto, bound: Shapes) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors when the inputs have the shapes `bound`; a tensor whose shape stays open is left out."""
-    inferred = _infer(_with_input_shapes(proto, bound))
-    known = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
-    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
-        shape = value.type.tensor_type.shape
-        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in shape.dim):
-            known[value.name] = tuple(dim.dim_value for dim in shape.dim)
-    return known
-
-
 def free_batch(model: Model) -> onnx.ModelProto:
     """The same graph, taking any batch size: training and scoring run on batches, deployment often on one."""
     proto = onnx.ModelProto()
@@ -169,25 +158,6 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     dims = value.type.tensor_type.shape.dim
     shape = tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in dims)
     return TensorSpec(value.name, shape, value.type.tensor_type.elem_type or TensorProto.FLOAT)
-
-
-def _with_input_shapes(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    del copy.graph.value_info[:]
-    for value in copy.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, bound.get(value.name, ()), strict=False):
-            dim.dim_value = size
-    for value in copy.graph.output:  # declared sizes are often stale; inference finds the real ones
-        value.type.tensor_type.ClearField("shape")
-    return copy
-
-
-def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
-    try:
-        return shape_inference.infer_shapes(proto, data_prop=True)
-    except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise BadInput(f"The graph's shapes do not fit together: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -42,9 +42,10 @@ def crop(images: Images, generator: np.random.Generator, pixels: int) -> Images:
     """
     count, height, width = images.shape[:3]
     padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))  # N, dy, dx, C, H, W
+    windows: Images = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))  # N y x C H W
     down, right = generator.integers(0, 2 * pixels + 1, size=(2, count))
-    return windows[np.arange(count), down, right].transpose(0, 2, 3, 1)
+    moved: Images = windows[np.arange(count), down, right]
+    return moved.transpose(0, 2, 3, 1)
 
 
 def _parse(name: str) -> Augment:

@@ -72,7 +72,7 @@ class RecoveryConfig:
 
 @dataclass(frozen=True)
 class Epoch:
-    """`epoch` counts from 1. `accuracy` is the validation value, None without one; `learning_rate` that of the last step."""
+    """`epoch` counts from 1. `accuracy`: the validation value, None without one. `learning_rate`: of its last step."""
 
     epoch: int
     loss: float

@@ -2,7 +2,6 @@
 
 import copy
 import statistics
-from collections.abc import Callable
 
 import numpy as np
 from torch import nn
@@ -10,13 +9,12 @@ from torch import nn
 from calibration.batches import Samples, order, split
 from pipeline.training.config import RecoveryConfig
 from pipeline.training.distillation import Loss
+from pipeline.training.job import Clock
 from pipeline.training.teacher import Teacher
 from pipeline.training.trainer import Trainer
 
 WARM_UP_STEPS = 2  # the first ones allocate memory and pick kernels
 TIMED_STEPS = 8
-
-Clock = Callable[[], float]
 
 
 def choose_precision(

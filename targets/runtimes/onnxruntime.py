@@ -11,9 +11,10 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
-from targets.errors import BadInput, CutbackError, RuntimeMissing, TargetError
+from targets.errors import BadInput, RuntimeMissing, TargetError
 from targets.protocol import one_line
 from targets.runtimes import Loaded, Runtime, Tensors
 
@@ -69,10 +70,9 @@ class OnnxRuntime(Runtime):
         try:
             self._session(model, options)
             self._session(beside, self._options(True))
-            os.replace(beside, output)
+            Path(beside).replace(output)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(beside)
+            remove(Path(beside))
 
     def profile(self, model: str, shapes: Mapping[str, Sequence[int]], runs: int, graph: str) -> dict[str, Any]:
         options = self._options(True)
@@ -80,12 +80,11 @@ class OnnxRuntime(Runtime):
         options.profile_file_prefix = graph
         options.optimized_model_filepath = graph
         # weights stay out of the graph that travels to the host
-        weights = os.path.basename(graph) + ".weights"
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights)
+        weights = Path(graph + ".weights")
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights.name)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         session = self._session(model, options)
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(os.path.dirname(graph), weights))
+        remove(weights)
         run = Session(session).runner(shapes)
         warm_ups, begin = 0, time.perf_counter_ns()
         while warm_ups < PROFILED_WARM_UPS or time.perf_counter_ns() - begin < SHORTEST_WARM_UP_NS:
@@ -97,7 +96,7 @@ class OnnxRuntime(Runtime):
         try:
             return {"kernels": read_trace(trace, runs)}
         finally:
-            os.remove(trace)
+            remove(Path(trace))
 
     def _options(self, optimise: bool) -> Any:
         package = self._package
@@ -113,8 +112,8 @@ class OnnxRuntime(Runtime):
     def _session(self, model: str, options: Any) -> Any:
         try:
             return self._package.InferenceSession(model, options, providers=[PROVIDER])
-        except Exception as failure:  # the binding's exceptions share no base class of their own
-            name = os.path.basename(model)
+        except Exception as failure:
+            name = Path(model).name
             kind = type(failure).__name__
             message = one_line(str(failure))
             if kind in NOT_A_MODEL:
@@ -137,11 +136,10 @@ class Session(Loaded):
     def run(self, feeds: Tensors) -> dict[str, np.ndarray[Any, Any]]:
         names = [value.name for value in self._session.get_outputs()]
         try:
-            return dict(zip(names, self._session.run(names, dict(feeds))))
-        except CutbackError:
-            raise
+            return dict(zip(names, self._session.run(names, dict(feeds))))  # noqa: B905
         except Exception as failure:
-            kind = BadInput if type(failure).__name__ == "InvalidArgument" else TargetError
+            unfit = isinstance(failure, ValueError) or type(failure).__name__ == "InvalidArgument"
+            kind = BadInput if unfit else TargetError
             raise kind(f"ONNX Runtime could not run the model: {one_line(str(failure))}") from failure
 
     def runner(self, shapes: Mapping[str, Sequence[int]]) -> Callable[[], object]:
@@ -154,10 +152,14 @@ class Session(Loaded):
         return lambda: run(names, feeds)
 
 
+def remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
 def read_trace(path: str, runs: int) -> list[dict[str, Any]]:
     """Each node's last `runs` durations from a profile, whole microseconds turned into nanoseconds."""
-    with open(path, encoding="utf-8") as file:
-        events = json.load(file)
+    events = json.loads(Path(path).read_text(encoding="utf-8"))
     suffix = "_kernel_time"
     found: dict[str, list[dict[str, Any]]] = {}
     for event in events:
@@ -167,7 +169,9 @@ def read_trace(path: str, runs: int) -> list[dict[str, Any]]:
         {
             "name": name,
             "op": last[-1]["args"].get("op_name", ""),
-            "output_shapes": [shape for entry in last[-1]["args"].get("output_type_shape", []) for shape in entry.values()],
+            "output_shapes": [
+                shape for entry in last[-1]["args"].get("output_type_shape", []) for shape in entry.values()
+            ],
             "samples_ns": [int(event["dur"]) * 1000 for event in last],
         }
         for name, last in ((name, every[-runs:]) for name, every in found.items())

@@ -31,9 +31,11 @@ class LocalLink(Link):
         try:
             try:
                 shutil.move(remote, beside)
-                os.replace(beside, output)
+                beside.replace(output)
             except OSError as failure:
-                raise BadInput(f"Cannot write {output}: {failure.strerror}. Free space or choose another path.") from failure
+                raise BadInput(
+                    f"Cannot write {output}: {failure.strerror}. Free space or choose another path."
+                ) from failure
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink()
@@ -62,7 +64,8 @@ def open_link(interpreter: Sequence[str] | None = None) -> Iterator[Link]:
 
 def end(agent: "subprocess.Popen[bytes]") -> None:
     """Close the agent's input, wait for it, and kill what is left of its session."""
-    assert agent.stdin is not None and agent.stdout is not None
+    assert agent.stdin is not None
+    assert agent.stdout is not None
     with contextlib.suppress(BrokenPipeError):
         agent.stdin.close()
     try:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.autograd.dtypes import TORCH_TYPES
-from pipeline.autograd.node import Node, Operation, Rule
+from pipeline.autograd.node import Mode, Node, Operation, Rule
 
 
 def _batch_normalization(node: Node) -> Operation:
@@ -16,7 +16,7 @@ def _batch_normalization(node: Node) -> Operation:
 
     The further outputs of `training_mode` 1 follow ONNX: running statistics with the population variance.
     """
-    epsilon, momentum = node.attributes.get("epsilon", 1e-5), node.attributes.get("momentum", 0.9)
+    epsilon, own = node.attributes.get("epsilon", 1e-5), 1 - node.attributes.get("momentum", 0.9)
     node.attributes.get("training_mode")  # train() and eval() decide
     node.attributes.get("is_test")  # before opset 7: the same
     if node.attributes.get("spatial", 1) != 1:
@@ -26,18 +26,19 @@ def _batch_normalization(node: Node) -> Operation:
     owned = {3, 4} <= node.initialised
     outputs = sum(node.wants(index) for index in range(3))
 
-    def apply(training: bool, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Any:
+    def apply(mode: Mode, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Any:
+        if not mode.training:
+            y = F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
+            return y if outputs == 1 else (y, mean, variance)
+        share = own if mode.momentum is None else mode.momentum
+        kept_mean, kept_variance = (mean, variance) if owned else (None, None)
         if outputs == 1:
-            updated = (mean, variance) if owned or not training else (None, None)
-            return F.batch_norm(x, *updated, scale, bias, training, 1 - momentum, epsilon)
-        if not training:
-            return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon), mean, variance
+            return F.batch_norm(x, kept_mean, kept_variance, scale, bias, True, share, epsilon)
         axes = [axis for axis in range(x.dim()) if axis != 1]
         seen_mean, seen_variance = x.mean(axes), x.var(axes, correction=0)
-        new_mean = mean * momentum + seen_mean.detach() * (1 - momentum)
-        new_variance = variance * momentum + seen_variance.detach() * (1 - momentum)
-        updated = (mean, variance) if owned else (None, None)
-        return F.batch_norm(x, *updated, scale, bias, True, 1 - momentum, epsilon), new_mean, new_variance
+        new_mean = mean * (1 - share) + seen_mean.detach() * share
+        new_variance = variance * (1 - share) + seen_variance.detach() * share
+        return F.batch_norm(x, kept_mean, kept_variance, scale, bias, True, share, epsilon), new_mean, new_variance
 
     return apply
 
@@ -97,7 +98,8 @@ def _lrn(node: Node) -> Operation:
         rows = (x * x).flatten(2).unsqueeze(1)  # channels become a spatial axis to sum windows over
         rows = F.pad(rows, (0, 0, (size - 1) // 2, size // 2))
         means = F.avg_pool2d(rows, (size, 1), stride=1).squeeze(1).reshape(x.shape)
-        return x / (bias + alpha * means) ** beta
+        y: Tensor = x / (bias + alpha * means) ** beta
+        return y
 
     return apply
 

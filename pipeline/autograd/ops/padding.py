@@ -19,16 +19,14 @@ def _pad(node: Node) -> Operation:
     if mode != "constant" and mode not in NUMPY_MODES:
         raise node.refusal(f"mode {mode!r} is unknown")
 
-    def apply(
-        x: Tensor, pads: Sizes | None = None, value: Sizes | None = None, axes: Sizes | None = None
-    ) -> Tensor:
+    def apply(x: Tensor, pads: Sizes | None = None, value: Sizes | None = None, axes: Sizes | None = None) -> Tensor:
         amounts = given_pads if pads is None else pads.ints
         chosen = range(x.dim()) if axes is None else axes.ints
         padding = [(0, 0)] * x.dim()
         for position, axis in enumerate(chosen):
             padding[axis] = (amounts[position], amounts[position + len(amounts) // 2])
         if mode == "constant":
-            fill = given_value if value is None else value.array.item()
+            fill = given_value if value is None else value.entries[0]
             return pad(x, padding, fill)
         return _repeat(x, padding, mode)
 

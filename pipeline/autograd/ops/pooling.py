@@ -107,7 +107,8 @@ def _lp_pool(node: Node) -> Operation:
     def apply(x: Tensor) -> Tensor:
         whole = _overhang(x.shape[2:], kernel, window, window.padding(x.shape[2:], kernel), ceil=ceil)
         powers = pad(x.abs() ** order, whole)
-        return _window_sum(powers, kernel, window.stride(rank), window.dilation(rank)) ** (1 / order)
+        result: Tensor = _window_sum(powers, kernel, window.stride(rank), window.dilation(rank)) ** (1 / order)
+        return result
 
     return apply
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pipeline.autograd.arithmetic import axes_of
 from pipeline.autograd.node import Node, Operation, Rule
+from pipeline.autograd.readings import axes_of
 from pipeline.autograd.sizes import Sizes
 
 Reduction = Callable[[Tensor, list[int], bool], Tensor]
@@ -29,7 +29,8 @@ def _sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 def _l2(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     if not x.is_floating_point():
         return x.double().square().sum(axes, keepdim=keep).sqrt().to(x.dtype)
-    return torch.linalg.vector_norm(x, 2, axes, keepdim=keep)  # its gradient at zero is zero, not NaN
+    norm: Tensor = torch.linalg.vector_norm(x, 2, axes, keepdim=keep)  # its gradient at zero is zero, not NaN
+    return norm
 
 
 def _rule(reduction: Reduction, inputs_from: int) -> Rule:
@@ -42,7 +43,7 @@ def _rule(reduction: Reduction, inputs_from: int) -> Rule:
             node.attributes.get("axes")
 
         def apply(x: Tensor, axes: Sizes | None = None) -> Tensor:
-            given = axes_of(node, 1, [axes], inputs_from)
+            given = axes_of(node, axes, inputs_from)
             if not given and idle:
                 return x
             chosen = [axis % x.dim() for axis in given] if given else list(range(x.dim()))

@@ -21,9 +21,7 @@ Floats = NDArray[np.float64]
 # output index, input size, output size, scale -> position in the input (ONNX, operator Resize)
 COORDINATES: dict[str, Callable[[Floats, int, int, float], Floats]] = {
     "half_pixel": lambda x, size, out, scale: (x + 0.5) / scale - 0.5,
-    "half_pixel_symmetric": lambda x, size, out, scale: (
-        size / 2 * (1 - out / (scale * size)) + (x + 0.5) / scale - 0.5
-    ),
+    "half_pixel_symmetric": lambda x, size, out, scale: size / 2 * (1 - out / (scale * size)) + (x + 0.5) / scale - 0.5,
     "pytorch_half_pixel": lambda x, size, out, scale: (x + 0.5) / scale - 0.5 if out > 1 else np.zeros_like(x),
     "asymmetric": lambda x, size, out, scale: x / scale,
     "align_corners": lambda x, size, out, scale: x * (size - 1) / (out - 1) if out > 1 else np.zeros_like(x),

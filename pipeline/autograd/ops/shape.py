@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.autograd.arithmetic import axes_of, cast_target, slice_bounds, split_lengths, target_shape
 from pipeline.autograd.dtypes import torch_dtype
-from pipeline.autograd.node import Node, Operation, Rule
-from pipeline.autograd.sizes import Sizes
+from pipeline.autograd.node import Mode, Node, Operation, Rule
+from pipeline.autograd.readings import axes_of, cast_target, slice_bounds, split_lengths, target_shape
+from pipeline.autograd.sizes import Sizes, product_of
 
 
 def _reshape(node: Node) -> Operation:
@@ -30,13 +30,7 @@ def _flatten(node: Node) -> Operation:
         first = axis + x.dim() if axis < 0 else axis
         if first == 1:
             return x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
-        rows = 1
-        for size in x.shape[:first]:
-            rows = rows * size
-        columns = 1
-        for size in x.shape[first:]:
-            columns = columns * size
-        return x.reshape(rows, columns)
+        return x.reshape(product_of(x.shape[:first]), product_of(x.shape[first:]))
 
     return apply
 
@@ -50,7 +44,7 @@ def _squeeze(node: Node) -> Operation:
     node.attributes.get("axes")
 
     def apply(x: Tensor, axes: Sizes | None = None) -> Tensor:
-        chosen = axes_of(node, 1, [axes], 13)
+        chosen = axes_of(node, axes, 13)
         return x.squeeze() if chosen is None else x.squeeze(chosen)
 
     return apply
@@ -60,7 +54,7 @@ def _unsqueeze(node: Node) -> Operation:
     node.attributes.get("axes")
 
     def apply(x: Tensor, axes: Sizes | None = None) -> Tensor:
-        chosen = axes_of(node, 1, [axes], 13) or ()
+        chosen = axes_of(node, axes, 13) or ()
         rank = x.dim() + len(chosen)
         for axis in sorted(axis % rank for axis in chosen):
             x = x.unsqueeze(axis)
@@ -92,7 +86,7 @@ def _slice(node: Node) -> Operation:
         node.attributes.get(name)
 
     def apply(x: Tensor, *bounds: Sizes | None) -> Tensor:
-        for axis, start, end, step in zip(*_in_axis_order(slice_bounds(node, bounds), x.dim()), strict=True):
+        for axis, start, end, step in slice_bounds(node, bounds):
             if step > 0:
                 index = [slice(None)] * (axis % x.dim()) + [slice(start, end, step)]
                 x = x[tuple(index)]
@@ -102,11 +96,6 @@ def _slice(node: Node) -> Operation:
         return x
 
     return apply
-
-
-def _in_axis_order(bounds: tuple[tuple[int, ...], ...], rank: int) -> tuple[tuple[int, ...], ...]:
-    starts, ends, axes, steps = bounds
-    return starts, ends, tuple(axis % rank for axis in axes), steps
 
 
 def _gather(node: Node) -> Operation:
@@ -139,9 +128,9 @@ def _dropout(node: Node) -> Operation:
     if node.wants(1):
         raise node.refusal("the mask as an output")
 
-    def apply(training: bool, x: Tensor, ratio: Sizes | None = None, mode: Sizes | None = None) -> Tensor:
+    def apply(mode: Mode, x: Tensor, ratio: Sizes | None = None, training_mode: Sizes | None = None) -> Tensor:
         share = ratio.floats[0] if ratio is not None else (attribute if node.opset < 12 else 0.5)
-        return F.dropout(x, share, training)
+        return F.dropout(x, share, mode.training)
 
     return apply
 
@@ -162,9 +151,13 @@ def _depth_to_space(node: Node) -> Operation:
 
 
 def _space_to_depth(node: Node) -> Operation:
-    block = node.attributes.get("blocksize")
+    block, mode = node.attributes.get("blocksize"), node.attributes.get("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise node.refusal(f"mode {mode!r} is unknown")
 
     def apply(x: Tensor) -> Tensor:
+        if mode == "CRD":
+            return F.pixel_unshuffle(x, block)
         batch, channels, height, width = x.shape
         blocks = x.reshape(batch, channels, height // block, block, width // block, block)
         return blocks.permute(0, 3, 5, 1, 2, 4).reshape(batch, channels * block**2, height // block, width // block)
@@ -178,7 +171,7 @@ def _shape(node: Node) -> Operation:
 
 
 def _size(node: Node) -> Operation:
-    return lambda x: Sizes(np.array(x.numel()), torch.int64)
+    return lambda x: Sizes((), (product_of(x.shape),), torch.int64)
 
 
 def _constant_of_shape(node: Node) -> Operation:
@@ -189,7 +182,7 @@ def _constant_of_shape(node: Node) -> Operation:
 
 def _range(node: Node) -> Operation:
     def apply(start: Sizes, limit: Sizes, delta: Sizes) -> Tensor:
-        bounds = [entry.array.item() for entry in (start, limit, delta)]
+        bounds = [entry.entries[0] for entry in (start, limit, delta)]
         return torch.arange(*bounds, dtype=start.dtype)
 
     return apply

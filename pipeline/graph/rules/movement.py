@@ -166,11 +166,11 @@ def pad(node: Node, run: Labelling) -> Outputs:
         if node.attributes.get("mode", b"constant") not in (b"constant", "constant"):
             return _stop(node, run, "it mirrors channels")
         ends = []
-        for position, count in ((axis, before), (axis + ndim, after)):
-            line = run.classes.fresh(count)
-            if count:
+        for position, amount in ((axis, before), (axis + ndim, after)):
+            line = run.classes.fresh(amount)
+            if amount:
                 count(node, run, 1, "pads", position, line[:, None])
-            ends.append(line.reshape([count if a == axis else 1 for a in range(ndim)]))
+            ends.append(line.reshape([amount if a == axis else 1 for a in range(ndim)]))
         small = compact(moved)
         edges = [np.broadcast_to(e, [*small.shape[:axis], e.shape[axis], *small.shape[axis + 1 :]]) for e in ends]
         grown = np.concatenate([edges[0], small, edges[1]], axis)

@@ -1,0 +1,171 @@
+"""OnnxModule: an ONNX graph as an nn.Module, and back."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from pipeline.autograd.dtypes import to_numpy, to_torch
+from pipeline.autograd.names import escape
+from pipeline.autograd.node import Mode, Value
+from pipeline.autograd.plan import Step, as_tuple, make_plan
+from pipeline.autograd.sizes import Sizes
+from targets.errors import BadInput
+
+OWN_MOMENTUM = -1.0  # a value no momentum has: each norm keeps what the graph gives it
+Tap = Callable[[Tensor], Tensor]
+
+
+class OnnxModule(nn.Module):
+    """The graph of `model`, evaluated node by node with torch functions.
+
+    Parameters are weights, biases, norm affines and slopes; buffers are running statistics and further float constants;
+    integers that speak of sizes stay on the host. Torch names are ONNX names with "." and "%" percent-encoded
+    (`tensor_names` maps ONNX to torch). train() and eval() decide for BatchNormalization and Dropout, whatever the
+    graph says. Starts in eval(). Final: wrap it, do not override it.
+
+    `momentum` is the batch's share in running statistics (torch's convention, where ONNX writes the complement), for
+    every norm alike; negative: each norm's own, as the graph gives it.
+
+    BadInput at construction where a node has no gradient rule; the model itself is copied, never changed.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__()
+        plan = make_plan(model)
+        self._proto = onnx.ModelProto()
+        self._proto.CopyFrom(model)
+        self._steps = plan.steps
+        self._known = dict(plan.known)
+        self._taps: dict[str, dict[int, Tap]] = {}
+        self.momentum = OWN_MOMENTUM
+        self.input_names = plan.inputs
+        self.output_names = plan.outputs
+        self.tensor_names: dict[str, str] = {}
+        taken = set(dir(self))
+        for name, array in plan.tensors.items():
+            attribute = self.tensor_names[name] = escape(name, taken)
+            tensor = to_torch(array, f"Tensor {name}")
+            if name in plan.parameters:
+                self.register_parameter(attribute, nn.Parameter(tensor))
+            else:
+                stored = name not in plan.known  # folded sizes come back with the graph
+                self.register_buffer(attribute, tensor, persistent=stored)
+        self.eval()
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
+        """Graph inputs in order, or by name, -> the graph's one output, or a tuple of them in order."""
+        values: dict[str, Value] = self._bind(inputs, named)
+        mode = Mode(self.training, None if self.momentum < 0 else self.momentum)
+        tensors = {name: self.get_tensor(name) for name in self.tensor_names}
+        for step in self._steps:
+            arguments = [self._argument(step, index, values, tensors) for index in range(len(step.node.inputs))]
+            for index, tap in self._taps.get(step.node.name, {}).items():
+                activation = arguments[index]
+                assert isinstance(activation, Tensor)  # `tap` refuses sizes
+                arguments[index] = tap(activation)
+            results = step.apply(mode, *arguments) if step.trains else step.apply(*arguments)
+            if not any(isinstance(argument, Tensor) for argument in arguments):
+                results = self._placed(results)
+            values.update(zip(step.node.outputs, as_tuple(results), strict=False))  # unused outputs may be left out
+            for name in step.release:
+                values.pop(name, None)
+        outputs = tuple(self._tensor(name, values, tensors) for name in self.output_names)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    @contextmanager
+    def tap(self, taps: Mapping[tuple[str, int], Tap]) -> Iterator[None]:
+        """While open, (node name, input index) -> function is applied to that input before the node runs.
+
+        Only that reader sees the result. BadInput where there is no such activation, or it is tapped already.
+        """
+        steps = {step.node.name: step for step in self._steps}
+        before = {name: dict(functions) for name, functions in self._taps.items()}
+        merged = {name: dict(functions) for name, functions in self._taps.items()}
+        for (name, index), function in taps.items():
+            step = steps.get(name)
+            if step is None or not step.node.has(index) or index in step.sizes:
+                raise BadInput(f"Node {name} has no activation at input {index} to tap.")
+            if index in merged.get(name, {}):
+                raise BadInput(f"Input {index} of node {name} is tapped already.")
+            merged.setdefault(name, {})[index] = function
+        self._taps = merged
+        try:
+            yield
+        finally:
+            self._taps = before
+
+    def get_tensor(self, name: str) -> Tensor:
+        """The parameter or buffer of the ONNX tensor `name`."""
+        tensor: Tensor = getattr(self, self.tensor_names[name])
+        return tensor
+
+    def statistics(self) -> list[tuple[Tensor, Tensor]]:
+        """The buffers (running mean, running variance) of each norm that train() updates, in graph order."""
+        norms = [step.node for step in self._steps if step.node.op == "BatchNormalization"]
+        owning = [node for node in norms if {3, 4} <= node.initialised]
+        return [(self.get_tensor(node.inputs[3]), self.get_tensor(node.inputs[4])) for node in owning]
+
+    def to_onnx(self) -> onnx.ModelProto:
+        """A copy of the model with parameters and running statistics as they are now; others keep every byte."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._proto)
+        for tensor in model.graph.initializer:
+            if tensor.name in self.tensor_names:
+                self._write(tensor, tensor.name)
+        for node in model.graph.node:
+            if node.op_type == "Constant" and node.output[0] in self.tensor_names:
+                for attribute in node.attribute:
+                    if attribute.name == "value":
+                        self._write(attribute.t, node.output[0])
+        return model
+
+    def _write(self, target: onnx.TensorProto, name: str) -> None:
+        old = np.asarray(onnx.numpy_helper.to_array(target))
+        new = to_numpy(self.get_tensor(name), old.dtype)
+        if new.shape != old.shape:
+            raise BadInput(f"Tensor {name} has shape {new.shape} now, and {old.shape} in the graph. Load it again.")
+        if new.tobytes() != old.tobytes():
+            target.CopyFrom(onnx.numpy_helper.from_array(new, target.name))
+
+    def _bind(self, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> dict[str, Value]:
+        bound: dict[str, Value] = dict(zip(self.input_names, inputs, strict=False))
+        doubled_or_unknown = [name for name in named if name in bound or name not in self.input_names]
+        bound.update(named)
+        missing = [name for name in self.input_names if name not in bound]
+        if missing or doubled_or_unknown or len(inputs) > len(self.input_names):
+            raise BadInput(f"The graph's inputs are {', '.join(self.input_names)}: give each of them exactly once.")
+        return bound
+
+    def _argument(
+        self, step: Step, index: int, values: Mapping[str, Value], tensors: Mapping[str, Tensor]
+    ) -> Value | None:
+        name = step.node.inputs[index]
+        if not name:
+            return None
+        if index not in step.sizes:
+            return self._tensor(name, values, tensors)
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        value = values[name] if name in values else tensors[name]
+        return value if isinstance(value, Sizes) else Sizes.of_tensor(value)
+
+    def _tensor(self, name: str, values: Mapping[str, Value], tensors: Mapping[str, Tensor]) -> Tensor:
+        value = tensors[name] if name in tensors else values[name]
+        return value.tensor(self._device()) if isinstance(value, Sizes) else value
+
+    def _placed(self, results: Any) -> Any:
+        """What came from sizes alone was made on the host: moved to where the module is."""
+        if isinstance(results, Tensor):
+            return results.to(self._device())
+        return results
+
+    def _device(self) -> torch.device:
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.device("cpu")

@@ -1,0 +1,233 @@
+"""Results for people: rich tables on standard output, coloured only on a terminal."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+LOG_WIDTH = 120  # columns where the output is no terminal
+VERDICT_STYLES = {"faster": "green", "slower": "red", "inconclusive": "yellow"}
+
+
+def console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH, highlight=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Table:
+    """A table whose first `left` columns are text and whose others are numbers."""
+    made = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        made.add_column(escape(column), justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def number(value: Any, digits: int = 4, unit: str = "") -> str:
+    """A number as people read it; a dash where there is none."""
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}{unit}"
+    return f"{value:.{digits}g}{unit}"
+
+
+def count(value: Any) -> str:
+    """A large count with a suffix: 4.09 G."""
+    if value is None:
+        return "-"
+    size = float(value)
+    for suffix in ("", " k", " M", " G", " T"):
+        if abs(size) < 1000 or suffix == " T":
+            return f"{size:.3g}{suffix}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+def interval(low: Any, high: Any, unit: str = "") -> str:
+    return "" if low is None or high is None else f"[dim]\\[{low:.4g}, {high:.4g}]{unit}[/dim]"
+
+
+def reduction(before: Any, after: Any) -> str:
+    return f"{before / after:.2f}x less" if before and after else ""
+
+
+def ratio_text(ratio: Mapping[str, Any]) -> str:
+    verdict = str(ratio.get("verdict", ""))
+    shown = f"[{VERDICT_STYLES.get(verdict, 'default')}]{verdict}[/]"
+    return f"{number(ratio.get('value'), 3, 'x')} {interval(ratio.get('low'), ratio.get('high'))} {shown}"
+
+
+def print_compression(report: Mapping[str, Any], output: Path) -> None:
+    out = console()
+    latency = report["latency"]
+    before, after = latency["before"], latency["after"]
+    rows = [
+        (
+            "latency (median)",
+            number(before["median_ms"], unit=" ms"),
+            number(after["median_ms"], unit=" ms"),
+            ratio_text(latency["ratio"]),
+        ),
+        ("  interval", *(interval(side.get("low_ms"), side.get("high_ms"), " ms") for side in (before, after)), ""),
+        ("  predicted", "", number(latency.get("predicted_ms"), unit=" ms"), "[dim]before it was built[/dim]"),
+    ]
+    for name in ("flops", "params"):
+        values = report[name]["before"], report[name]["after"]
+        rows.append((name, count(values[0]), count(values[1]), reduction(*values)))
+    if report.get("accuracy"):
+        accuracy = report["accuracy"]
+        change = f"{-accuracy['drop']:+.2f} points" if accuracy.get("drop") is not None else ""
+        cut = f" ({accuracy['cut']:.2f} before recovery)" if accuracy.get("cut") is not None else ""
+        rows.append(
+            (str(accuracy["metric"]), f"{accuracy['before']:.2f} %", f"{accuracy['after']:.2f} %", change + cut)
+        )
+    out.print(table(f"{report['goal']}: {'met' if report['met'] else 'not met'}", ("", "before", "after", ""), rows))
+    print_doubts(out, report.get("doubts"))
+    for failure in report.get("failures") or ():
+        out.print(f"[red]failed[/red] {escape(str(failure))}", soft_wrap=True)
+    for engine in report.get("engines") or ():
+        out.print(f"engine  {escape(str(output / engine['path']))}", soft_wrap=True)
+    out.print(f"report  {escape(str(output / 'report.html'))}", soft_wrap=True)
+
+
+def print_inspection(found: Mapping[str, Any]) -> None:
+    out = console()
+    rows = [
+        (
+            escape(str(group["id"])),
+            number(group["width"]),
+            number(group["step"]),
+            "yes" if group["exact"] else "[yellow]no[/yellow]",
+            f"[yellow]{escape(reason(group['locked']))}[/yellow]",
+        )
+        for group in found["groups"]
+    ]
+    columns = ("group", "width", "step", "exact", "locked")
+    groups = table(f"{count(found['flops'])} multiply-adds, {count(found['params'])} parameters", columns, rows)
+    groups.columns[-1].justify = "left"
+    out.print(groups)
+
+
+def reason(locked: Any) -> str:
+    """`locked` is a sentence, true, or nothing."""
+    return locked if isinstance(locked, str) else "yes" if locked else ""
+
+
+def print_cut(result: Mapping[str, Any], output: Path) -> None:
+    out = console()
+    rows = [
+        (
+            name,
+            count(result[name]["before"]),
+            count(result[name]["after"]),
+            reduction(result[name]["before"], result[name]["after"]),
+        )
+        for name in ("flops", "params")
+        if name in result
+    ]
+    out.print(table("Cut", ("", "before", "after", ""), rows))
+    if result.get("proof"):
+        error = number(result["proof"].get("relative_error"), 2)
+        out.print(f"equal to the masked original within {error} (relative)")
+    print_doubts(out, result.get("doubts"))
+    out.print(f"written {escape(str(output))}", soft_wrap=True)
+
+
+def print_profile(result: Mapping[str, Any]) -> None:
+    out = console()
+    kernels = result["kernels"]
+    total = sum(kernel["us"] for kernel in kernels)
+    rows = [
+        (
+            escape(str(kernel["name"])),
+            escape(str(kernel["op"])),
+            number(kernel["us"]),
+            f"{kernel['us'] / total:.1%}" if total else "-",
+        )
+        for kernel in kernels
+    ]
+    out.print(table("Kernels", ("kernel", "op", "us", "share"), rows, left=2))
+    stairs = [
+        (escape(str(stair["title"])), escape(str(stair["op"])), ", ".join(map(str, stair["edges"])))
+        for stair in result.get("stairs") or ()
+    ]
+    if stairs:
+        out.print(table("Widths up to which a kernel takes no longer", ("kernel", "op", "right edges"), stairs, left=3))
+    if result.get("heldout"):
+        heldout = result["heldout"]
+        errors = [
+            f"{heldout[name]:.1%}" if heldout.get(name) is not None else "-" for name in ("median_error", "p95_error")
+        ]
+        out.print(
+            f"prediction against {heldout.get('plans', 0)} held-out cuts: {errors[0]} off (median), {errors[1]} (95 %)"
+        )
+
+
+def print_prediction(result: Mapping[str, Any]) -> None:
+    out = console()
+    out.print(f"predicted {number(result['predicted_ms'], unit=' ms')} [dim](not measured)[/dim]")
+    print_doubts(out, result.get("doubts"))
+
+
+def print_measurements(result: Mapping[str, Any]) -> None:
+    out = console()
+    rows = [
+        (
+            escape(str(model["path"])),
+            number(model["median_ms"]),
+            interval(model.get("low_ms"), model.get("high_ms")),
+            number(model.get("p90_ms")),
+            number(model.get("p99_ms")),
+        )
+        for model in result["models"]
+    ]
+    out.print(table("Latency", ("network", "median ms", "99 % interval", "p90 ms", "p99 ms"), rows))
+    first, *others = result["models"]
+    for other, ratio in zip(others, result.get("ratios") or (), strict=True):
+        out.print(
+            f"{escape(str(other['path']))} against {escape(str(first['path']))}: {ratio_text(ratio)}", soft_wrap=True
+        )
+    for model in result["models"]:
+        print_doubts(out, model.get("doubts"))
+
+
+def print_check(result: Mapping[str, Any]) -> None:
+    out = console()
+    rows = [
+        (
+            gate["name"],
+            number(float(gate["limit"])),
+            number(None if gate["value"] is None else float(gate["value"])),
+            "[green]passed[/green]" if gate["passed"] else "[red]failed[/red]",
+        )
+        for gate in result["gates"]
+    ]
+    if rows:
+        out.print(table("Gates", ("gate", "limit", "measured", ""), rows))
+    for failure in result["failures"]:
+        out.print(f"[red]failed[/red] {escape(failure)}", soft_wrap=True)
+    if not result["failures"]:
+        out.print("[green]passed[/green]")
+    print_doubts(out, result.get("doubts"))
+
+
+def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows that share their columns."""
+    out = console()
+    if not rows:
+        out.print(f"{title}: nothing yet")
+        return
+    columns = list(rows[0])
+    shown = [["-" if row.get(column) is None else escape(str(row[column])) for column in columns] for row in rows]
+    out.print(table(title, [column.replace("_", " ") for column in columns], shown, left=len(columns)))
+
+
+def print_doubts(out: Console, doubts: Sequence[Any] | None) -> None:
+    for doubt in doubts or ():
+        out.print(f"[yellow]doubt[/yellow]  {escape(str(doubt))}", soft_wrap=True)

@@ -1,0 +1,62 @@
+"""What is known before the first input arrives becomes an initialiser."""
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from pipeline.graph.editing import is_standard, set_nodes
+from pipeline.graph.evaluate import evaluable, evaluate
+from pipeline.graph.shapes import Shapes
+
+# A constant larger than this would bloat the file more than folding it gains.
+FOLD_LIMIT_ELEMENTS = 4_000_000
+
+
+def constants_are_initialisers(proto: onnx.ModelProto, bound: Shapes) -> None:
+    kept = []
+    for node in proto.graph.node:
+        tensor = _constant(proto, node) if is_standard(node, "Constant") else None
+        if tensor is None:
+            kept.append(node)
+        else:
+            proto.graph.initializer.append(tensor)
+    set_nodes(proto.graph, kept)
+
+
+def constants_are_folded(proto: onnx.ModelProto, bound: Shapes) -> None:
+    """Nodes that read nothing but constants become constants; the older exporter's shared zeros hide behind some."""
+    values = {tensor.name: tensor for tensor in proto.graph.initializer}
+    outputs = {value.name for value in proto.graph.output}
+    kept, folded = [], []
+    for node in proto.graph.node:
+        tensors = None if outputs.intersection(node.output) else _fold(proto, node, values)
+        if tensors is None:
+            kept.append(node)
+        else:
+            values.update((tensor.name, tensor) for tensor in tensors)
+            folded.extend(tensors)
+    set_nodes(proto.graph, kept)
+    proto.graph.initializer.extend(folded)
+
+
+def _fold(
+    proto: onnx.ModelProto, node: onnx.NodeProto, values: dict[str, onnx.TensorProto]
+) -> list[onnx.TensorProto] | None:
+    if not node.input or not all(name in values for name in node.input if name) or not evaluable(node):
+        return None
+    inputs = {name: numpy_helper.to_array(values[name]) for name in node.input if name}
+    results = evaluate(proto, node, inputs)
+    if results is None or sum(result.size for result in results) > FOLD_LIMIT_ELEMENTS:
+        return None
+    names = [name for name in node.output if name]
+    return [numpy_helper.from_array(np.ascontiguousarray(r), n) for r, n in zip(results, names, strict=True)]
+
+
+def _constant(proto: onnx.ModelProto, node: onnx.NodeProto) -> onnx.TensorProto | None:
+    if node.attribute[0].name == "value":
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        return tensor
+    results = evaluate(proto, node, {})
+    return None if results is None else numpy_helper.from_array(results[0], node.output[0])

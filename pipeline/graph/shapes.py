@@ -1,0 +1,155 @@
+"""Every tensor's shape, and every size that follows from shapes."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+
+from pipeline.graph.editing import Names, add_initialiser, is_standard
+from pipeline.graph.evaluate import Value, evaluable, evaluate
+from targets.errors import BadInput
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Inputs that speak of sizes, by operator: shape inference goes on once these are constants.
+SIZE_INPUTS: Mapping[str, tuple[int, ...]] = {
+    "Reshape": (1,), "Expand": (1,), "Tile": (1,), "Pad": (1, 3), "Slice": (1, 2, 3, 4), "Split": (1,),
+    "Squeeze": (1,), "Unsqueeze": (1,), "Resize": (2, 3), "Upsample": (1,), "ConstantOfShape": (0,), "Gather": (1,),
+    "TopK": (1,), "Range": (0, 1, 2), "ReduceSum": (1,), "ReduceMean": (1,), "ReduceMax": (1,), "ReduceMin": (1,),
+}  # fmt: skip
+# Sizes are lists of a few integers; anything longer is a weight, or a table that costs more to follow than it tells.
+SIZE_LIMIT_ELEMENTS = 4096
+MAX_ROUNDS = 20  # each settles one more size that hangs on another; real graphs need two or three
+# ONNX Runtime's own operators that shape like a standard one: shape inference does not know their domain.
+SHAPED_LIKE: Mapping[str, str] = {"FusedConv": "Conv", "FusedGemm": "Gemm", "FusedMatMul": "MatMul"}
+
+
+def infer_shapes(proto: onnx.ModelProto, bound: Shapes) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors when the inputs have the shapes `bound`; a tensor whose shape stays open is left out."""
+    skeleton = _skeleton(proto, bound)
+    known: dict[str, tuple[int, ...]] = {}
+    for _ in range(MAX_ROUNDS):
+        known = _known(_infer(skeleton))
+        made = (name for node in skeleton.graph.node for name in node.output if name)
+        if all(name in known for name in made) or not _settle_sizes(skeleton, known):
+            break
+    known.update((tensor.name, tuple(tensor.dims)) for tensor in proto.graph.initializer)
+    return known
+
+
+def infer_types(proto: onnx.ModelProto, bound: Shapes) -> dict[str, int]:
+    """The element type of every tensor that has one."""
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in _values(_infer(_skeleton(proto, bound)))
+        if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type
+    }
+    return types | {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+
+
+def fits(proto: onnx.ModelProto, bound: Shapes) -> bool:
+    """Whether no two shapes contradict each other when the inputs have the shapes `bound`."""
+    try:
+        shape_inference.infer_shapes(_skeleton(proto, bound), strict_mode=True, data_prop=True)
+    except (shape_inference.InferenceError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def size_values(proto: onnx.ModelProto, shapes: Shapes) -> dict[str, Value]:
+    """Every small tensor that is computed from constants and shapes alone."""
+    small = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in proto.graph.initializer
+        if math.prod(tensor.dims) <= SIZE_LIMIT_ELEMENTS
+    }
+    found: dict[str, Value] = {}
+    for node in proto.graph.node:
+        if is_standard(node, "Shape", "Size") and node.input[0] in shapes:
+            found[node.output[0]] = _shape_value(node, shapes[node.input[0]])
+        elif any(name in found for name in node.input) and evaluable(node):
+            inputs = {name: found.get(name, small.get(name)) for name in node.input if name}
+            present = {name: value for name, value in inputs.items() if value is not None}
+            results = evaluate(proto, node, present) if len(present) == len(inputs) else None
+            if results is not None and sum(result.size for result in results) <= SIZE_LIMIT_ELEMENTS:
+                found.update(zip((name for name in node.output if name), results, strict=True))
+    return found
+
+
+def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> Value:
+    if node.op_type == "Size":
+        return np.asarray(math.prod(shape), np.int64)
+    span = {entry.name: entry.i for entry in node.attribute}
+    return np.asarray(shape[span.get("start", 0) : span.get("end", len(shape))], np.int64)
+
+
+def _settle_sizes(proto: onnx.ModelProto, shapes: Shapes) -> bool:
+    """Put the values of sizes that are known now in place of their computation; whether there were any."""
+    values = size_values(proto, shapes)
+    names = Names(proto.graph)
+    before = len(proto.graph.initializer)
+    for node in proto.graph.node:
+        for position in SIZE_INPUTS.get(node.op_type, ()) if is_standard(node) else ():
+            if position < len(node.input) and node.input[position] in values:
+                value = values[node.input[position]]
+                node.input[position] = add_initialiser(proto.graph, names, f"{node.input[position]}:size", value)
+    return len(proto.graph.initializer) > before
+
+
+def _skeleton(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
+    """The graph with input shapes as bound and without its weights: inference then costs the same for any width."""
+    skeleton = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    graph = skeleton.graph
+    graph.name = proto.graph.name
+    graph.node.extend(proto.graph.node)
+    graph.input.extend(proto.graph.input)
+    for value in graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, bound.get(value.name, ()), strict=False):
+            dim.dim_value = size
+    for value in proto.graph.output:  # declared sizes are often stale; inference finds the real ones
+        declared = graph.output.add()
+        declared.CopyFrom(value)
+        declared.type.tensor_type.ClearField("shape")
+    listed = {value.name for value in graph.input}
+    for tensor in proto.graph.initializer:
+        if math.prod(tensor.dims) <= SIZE_LIMIT_ELEMENTS:
+            graph.initializer.append(tensor)
+        elif tensor.name not in listed:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    for node in graph.node:
+        if node.op_type in SHAPED_LIKE and node.domain == "com.microsoft":
+            _as_standard(node)
+    return skeleton
+
+
+def _as_standard(node: onnx.NodeProto) -> None:
+    """The standard operator that makes the same shape; what happens after the product changes no shape."""
+    node.op_type, node.domain = SHAPED_LIKE[node.op_type], ""
+    kept = [entry for entry in node.attribute if entry.name not in ("activation", "activation_params", "alpha")]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    del node.input[3:]
+
+
+def _known(inferred: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    known = {}
+    for value in _values(inferred):
+        shape = value.type.tensor_type.shape
+        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in shape.dim):
+            known[value.name] = tuple(dim.dim_value for dim in shape.dim)
+    return known
+
+
+def _values(inferred: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
+    yield from inferred.graph.input
+    yield from inferred.graph.value_info
+    yield from inferred.graph.output
+
+
+def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return shape_inference.infer_shapes(proto, data_prop=True)
+    except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        raise BadInput(f"The graph's shapes do not fit together: {' '.join(str(error).split())[:300]}") from error

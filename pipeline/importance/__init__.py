@@ -1,0 +1,10 @@
+"""Importance: one score per coupled channel, larger = more important.
+
+A criterion, its normalisation and its cost regularisation are three separate choices.
+"""
+
+from pipeline.importance.criteria import CRITERIA, Criterion, Scores, score
+from pipeline.importance.normalise import NORMALISATIONS, normalise
+from pipeline.importance.regularise import regularise
+
+__all__ = ["CRITERIA", "NORMALISATIONS", "Criterion", "Scores", "normalise", "regularise", "score"]

@@ -1,0 +1,90 @@
+"""From kernels to the whole: the sum of a plan's sites, and what end to end has beyond them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from pipeline.allocation.problem import CostTable
+from pipeline.latency.sites import SiteMap
+from pipeline.latency.table import KernelTable, Sample, family_key, table_from
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Relative errors of the prediction on plans that were left out of the fit."""
+
+    plans: int
+    median_error: float
+    p95_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyModel:
+    """end to end = scale * sum over sites + offset, in ns."""
+
+    sites: SiteMap
+    samples: tuple[Sample, ...]
+    table: KernelTable
+    scale: float
+    offset_ns: float
+
+    def predict_ns(self, channels: Mapping[str, int]) -> float:
+        """The end-to-end time of a plan (group id -> channels kept, all groups)."""
+        total = sum(self.table.cost(family_key(site.family), site.at(channels)) for site in self.sites.sites)
+        return self.scale * total + self.offset_ns
+
+    def cost_tables(self, correction: float = 1.0) -> tuple[CostTable, ...]:
+        """One table a site, in ns of end-to-end time, for the allocators. `correction` scales all of them."""
+        factor = self.scale * correction
+        return tuple(
+            CostTable(site.name, site.widths, _Cost(self.table, family_key(site.family), factor))
+            for site in self.sites.sites
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Cost:
+    table: KernelTable
+    family: str
+    factor: float
+
+    def __call__(self, widths: tuple[int, ...]) -> float:
+        return self.factor * self.table.cost(self.family, widths)
+
+
+def fit(sites: SiteMap, samples: Sequence[Sample]) -> LatencyModel:
+    """Table and end-to-end line from all samples."""
+    families = {site.name: family_key(site.family) for site in sites.sites}
+    table = table_from(samples, families, {site.name: site.at for site in sites.sites})
+    totals = np.asarray([sample.total_ns for sample in samples])
+    ends = np.asarray([sample.end_to_end_ns for sample in samples])
+    scale, offset = _line(totals, ends)
+    return LatencyModel(sites, tuple(samples), table, scale, offset)
+
+
+def held_out(sites: SiteMap, samples: Sequence[Sample]) -> HeldOut:
+    """Cross-validation over plans: each is predicted by a model that has not seen it."""
+    if len(samples) < 2 * FOLDS:
+        return HeldOut(0, float("nan"), float("nan"))
+    errors = []
+    for fold in range(FOLDS):
+        model = fit(sites, [sample for number, sample in enumerate(samples) if number % FOLDS != fold])
+        for sample in samples[fold::FOLDS]:
+            errors.append(abs(model.predict_ns(sample.channels) / sample.end_to_end_ns - 1))
+    return HeldOut(len(errors), float(np.median(errors)), float(np.percentile(errors, 95)))
+
+
+def _line(totals: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
+    """A robust line through (sum of kernels, end to end); its slope stays near one, its offset non-negative."""
+    if len(totals) < 3 or np.ptp(totals) < 0.05 * totals.max():
+        return float(np.median(ends / totals)), 0.0
+
+    def residual(p: np.ndarray) -> np.ndarray:
+        return (p[0] * totals + p[1] * totals.max()) / ends - 1
+
+    found = optimize.least_squares(residual, [1.0, 0.0], bounds=([0.5, 0.0], [2.0, 1.0]), loss="soft_l1", f_scale=0.03)
+    return float(found.x[0]), float(found.x[1] * totals.max())

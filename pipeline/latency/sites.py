@@ -1,0 +1,133 @@
+"""Sites: the places in a network where the runtime spends its time, and the widths each place depends on.
+
+A site is one kernel of the uncut network. In a cut network the kernels that compute a site's nodes belong to the same
+site, layout changes of its output included, so the sites' times always add up to all kernels.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from pipeline.allocation.problem import Width
+from pipeline.graph.couple import Channels
+from pipeline.graph.labels import labelled_axes
+from pipeline.graph.model import Model
+from targets.kernels import Kernel
+
+LINEAR = ("Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """`family`: all that the time depends on besides widths. `widths`: input and output side of a linear kernel, the
+    output side alone of any other; equal sides (depthwise) count once. `linear`: the node that multiplies, or None.
+    """
+
+    name: str
+    family: Mapping[str, Any]
+    widths: tuple[Width, ...]
+    nodes: frozenset[str]
+    linear: str | None
+
+    def at(self, channels: Mapping[str, int]) -> tuple[int, ...]:
+        """The site's widths under a plan (group id -> channels kept)."""
+        return tuple(width.at(channels) for width in self.widths)
+
+
+@dataclass(frozen=True, eq=False)
+class SiteMap:
+    """All sites of a network, and which one owns each node."""
+
+    sites: tuple[Site, ...]
+    owner: Mapping[str, str]
+    maker: Mapping[str, str]
+
+    def gather(self, kernels: Sequence[Kernel]) -> dict[str, tuple[int, ...]]:
+        """Samples per site, in ns, one a run: the sum over the kernels that belong there; absent sites take 0."""
+        runs = max((len(kernel.samples_ns) for kernel in kernels), default=1)
+        sums: dict[str, list[int]] = defaultdict(lambda: [0] * runs)
+        for kernel in kernels:
+            sums[self._site_of(kernel)] = [a + b for a, b in zip(sums[self._site_of(kernel)], kernel.samples_ns)]  # noqa: B905
+        return {site.name: tuple(sums[site.name]) if site.name in sums else (0,) for site in self.sites}
+
+    def _site_of(self, kernel: Kernel) -> str:
+        for node in reversed(kernel.nodes):
+            if node in self.owner:
+                return self.owner[node]
+        for tensor in (*kernel.outputs, *kernel.inputs):
+            if self.maker.get(tensor) in self.owner:
+                return self.owner[self.maker[tensor]]
+        return self.sites[0].name  # layout of a graph input: paid where the network begins
+
+
+def sites_of(model: Model, channels: Channels, kernels: Sequence[Kernel]) -> SiteMap:
+    """The sites of the uncut network from its profile."""
+    nodes = {node.name: node for node in model.proto.graph.node}
+    maker = {name: node.name for node in model.proto.graph.node for name in node.output}
+    owner: dict[str, str] = {}
+    sites = []
+    for kernel in kernels:
+        own = [nodes[name] for name in kernel.nodes if name in nodes and name not in owner]
+        if own:
+            site = _site(model, channels, kernel, own)
+            owner.update((node.name, site.name) for node in own)
+            sites.append(site)
+    return SiteMap(tuple(sites), owner, maker)
+
+
+def _site(model: Model, channels: Channels, kernel: Kernel, own: Sequence[onnx.NodeProto]) -> Site:
+    linear = next((node for node in own if node.op_type in LINEAR), None)
+    last = own[-1].output[0]
+    sides = [width_of(model, channels, last)]
+    if linear is not None:
+        sides.insert(0, width_of(model, channels, linear.input[0]))
+        sides[1] = width_of(model, channels, linear.output[0])
+    widths = tuple(dict.fromkeys(sides))
+    family: dict[str, Any] = {
+        "ops": list(kernel.fused) or [kernel.op],
+        "shapes": [_without_channels(model, channels, name) for name in (own[0].input[0], last)],
+        "sides": len(widths),
+    }
+    if linear is not None:
+        family["attributes"] = linear_attributes(linear)
+        weight = model.shapes.get(linear.input[1], ())
+        if linear.op_type in ("Conv", "FusedConv") and sides[0] == sides[1] != Width(()):
+            family["per_group"] = weight[1]
+    return Site(last, family, widths, frozenset(node.name for node in own), linear.name if linear else None)
+
+
+def linear_attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The node's attributes without the group count, which goes with the width."""
+    found = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    plain = {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
+    return {name: list(v) if isinstance(v, (list, tuple)) else v for name, v in plain.items() if name != "group"}
+
+
+def channel_axis(channels: Channels, tensor: str) -> int | None:
+    """The axis along which the tensor's channels lie, or None where it carries none that anyone may cut."""
+    labels = channels.tensors.get(tensor)
+    axes = labelled_axes(labels) if labels is not None else ()
+    return axes[0] if axes else None
+
+
+def width_of(model: Model, channels: Channels, tensor: str) -> Width:
+    """The length of the tensor's channel axis as a sum over groups; locked groups count as a constant."""
+    axis = channel_axis(channels, tensor)
+    if axis is None:
+        shape = model.shapes.get(tensor, ())
+        return Width((), shape[1] if len(shape) > 1 else 1)
+    terms, constant = channels.widths(tensor, axis)
+    locked = {group.id: group for group in channels.groups if group.locked_because}
+    constant += sum(step * locked[group].channels for group, step in terms.items() if group in locked)
+    return Width(tuple(sorted((g, s) for g, s in terms.items() if g not in locked)), constant)
+
+
+def _without_channels(model: Model, channels: Channels, tensor: str) -> list[int | str]:
+    axis = channel_axis(channels, tensor)
+    shape = model.shapes.get(tensor, ())
+    own = axis if axis is not None else 1
+    return ["C" if position == own else size for position, size in enumerate(shape)]

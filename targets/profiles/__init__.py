@@ -1,0 +1,1 @@
+"""The profile database: timings of kernels, kept under what they depend on."""

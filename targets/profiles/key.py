@@ -1,0 +1,62 @@
+"""KernelKey: everything that a kernel's time depends on, and nothing else."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from targets.device import Device
+from targets.kernels import Kernel
+from targets.timing import VERSION
+
+PARTS = ("device", "stack", "regime", "op", "method")
+
+
+def canonical(document: Mapping[str, Any]) -> str:
+    """JSON that is the same for equal content: sorted keys, no spaces, tuples as lists, no NaN."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest_of(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(document).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class KernelKey:
+    """Five JSON documents; two keys are the same when their digests are.
+
+    `device`: the class of device. `stack`: system, runtime, version, provider, options. `regime`: clocks, governor,
+    threads, pinning. `op`: fused operators, attributes, shapes, dtypes, layout. `method`: how it was timed.
+    """
+
+    device: Mapping[str, Any]
+    stack: Mapping[str, Any]
+    regime: Mapping[str, Any]
+    op: Mapping[str, Any]
+    method: Mapping[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the canonical JSON, in hexadecimal."""
+        return digest_of({part: getattr(self, part) for part in PARTS})
+
+
+def kernel_key(kernel: Kernel, device: Device, *, precision: str = "fp32", place: str = "in place") -> KernelKey:
+    """The key of a profiled kernel. `place`: "in place" (within a whole network) or "alone".
+
+    The names of tensors and nodes are not in it: equal kernels of two networks share their timings.
+    """
+    op = {
+        "op": kernel.op,
+        "fused": list(kernel.fused),
+        "attributes": dict(kernel.attributes),
+        "inputs": [list(shape) for shape in kernel.input_shapes],
+        "weights": [list(shape) for shape in kernel.weight_shapes],
+        "outputs": [list(shape) for shape in kernel.output_shapes],
+        "precision": precision,
+        "layout": kernel.layout,
+    }
+    method = {"timing": VERSION, "place": place}
+    return KernelKey(device.device_class, device.stack, device.regime, op, method)

@@ -1,0 +1,185 @@
+"""What every runtime over every transport promises."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from targets.connection import Connection, Engine, connect
+from targets.errors import BadInput, CutbackError, TargetError
+from targets.runtimes import RUNTIMES
+from targets.target import Target, find_target
+from targets.transports import TRANSPORTS
+from tests.targets.models import elementwise, model_of, residual, saved
+
+X = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=itertools.product(RUNTIMES, TRANSPORTS), ids="-over-".join)
+def device(request: pytest.FixtureRequest) -> Iterator[Connection]:
+    runtime, transport = request.param
+    with connect(Target("test", transport, runtime)) as opened:
+        yield opened
+
+
+def test_the_device_reports_itself(device: Connection) -> None:
+    found = device.device
+    assert found.device_class["cpu"]
+    assert found.device_class["cores"] >= 1
+    assert found.stack["runtime"] == device.target.runtime
+    assert found.stack["version"]
+    assert found.regime == {**found.regime, "threads": 1, "regime": "as-shipped"}
+    assert not found.emulated
+    assert type(found).from_dict(found.as_dict()) == found
+
+
+def test_inputs_are_described_with_their_free_dimensions(device: Connection, model: Path) -> None:
+    assert device.describe(model) == [{"name": "x/in:0", "shape": ["N", 3, 8, 8], "dtype": "float32"}]
+
+
+@pytest.mark.parametrize("optimise", [True, False])
+def test_outputs_are_those_of_the_standard(device: Connection, model: Path, optimise: bool) -> None:
+    expected = ReferenceEvaluator(onnx.load(model)).run(["y"], {"x/in:0": X})
+    got = device.run(model, {"x/in:0": X}, optimise=optimise)
+    assert list(got) == ["y"]
+    np.testing.assert_allclose(got["y"], expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_changes_between_runs_is_loaded_anew(device: Connection, tmp_path: Path) -> None:
+    path = saved(elementwise((1, 4)), tmp_path / "m.onnx")
+    feeds = {"x": np.array([[-1, 0, 1, 2]], np.float32)}
+    assert device.run(path, feeds)["y"].min() == 0
+    node = onnx.helper.make_node("Neg", ["x"], ["y"], "neg")
+    saved(model_of([node], {"x": [1, 4]}, {"y": [1, 4]}, {}), path)
+    assert device.run(path, feeds)["y"].min() == -2
+
+
+def test_an_engine_is_a_file_that_runs_like_its_source(device: Connection, model: Path, tmp_path: Path) -> None:
+    engine = device.build(model, tmp_path / "engine.onnx")
+    assert engine == Engine(tmp_path / "engine.onnx", engine.sha256, device.target.runtime, "test")
+    assert len(engine.sha256) == 64
+    expected = device.run(model, {"x/in:0": X})["y"]
+    np.testing.assert_allclose(device.run(engine, {"x/in:0": X})["y"], expected, rtol=1e-4, atol=1e-5)
+    assert device.time(engine, quick=True).samples_ns
+    assert {path.name for path in tmp_path.iterdir()} == {"residual.onnx", "engine.onnx"}
+
+
+def test_a_session_follows_the_protocol(device: Connection, model: Path) -> None:
+    session = device.time(model)
+    assert session.protocol == "full"
+    assert session.warm_ups >= 20  # two windows
+    assert len(session.samples_ns) >= 64
+    assert min(session.samples_ns) > 0
+
+
+def test_a_quick_session_says_so(device: Connection, model: Path) -> None:
+    session = device.time(model, quick=True)
+    assert session.protocol == "quick"
+    assert len(session.samples_ns) >= 20
+
+
+def test_a_profile_holds_kernels_and_an_end_to_end_session(device: Connection, model: Path) -> None:
+    profile = device.profile(model, shapes={"x/in:0": (2, 3, 8, 8)}, runs=7)
+    assert profile.kernels[0].inputs == ("x/in:0",)
+    assert profile.kernels[0].input_shapes == ((2, 3, 8, 8),)
+    assert profile.kernels[-1].outputs == ("y",)
+    assert all(len(kernel.samples_ns) == 7 for kernel in profile.kernels)
+    assert profile.end_to_end.protocol == "quick"
+    assert profile.beyond_ns == profile.end_to_end.median_ns - profile.total_ns
+
+
+def test_an_unset_batch_is_one_and_another_free_axis_must_be_given(device: Connection, tmp_path: Path) -> None:
+    batch = saved(elementwise(("N", 4)), tmp_path / "batch.onnx")
+    assert device.profile(batch, runs=1).kernels[0].input_shapes == ((1, 4),)
+    free = saved(elementwise(), tmp_path / "free.onnx")
+    with pytest.raises(BadInput, match=r"'x' leaves axis 2 of 1x3xheightx4 free.*--shape x="):
+        device.time(free, quick=True)
+    assert device.time(free, shapes={"x": (1, 3, 5, 4)}, quick=True).samples_ns
+
+
+@pytest.mark.parametrize("shapes", [{"x": (1, 3, 5)}, {"x": (1, 4, 5, 4)}, {"x": (1, 3, 0, 4)}, {"z": (1,)}])
+def test_shapes_that_do_not_fit_are_refused(device: Connection, tmp_path: Path, shapes: dict[str, tuple[int]]) -> None:
+    with pytest.raises(BadInput):
+        device.time(saved(elementwise(), tmp_path / "m.onnx"), shapes=shapes, quick=True)
+
+
+@pytest.mark.parametrize("feeds", [{}, {"x/in:0": X[0]}, {"x/in:0": X.astype(np.float64)}, {"z": X}])
+def test_feeds_that_do_not_fit_are_refused(device: Connection, model: Path, feeds: dict[str, "np.ndarray"]) -> None:
+    with pytest.raises(BadInput, match=r"^[^\n]+$"):
+        device.run(model, feeds)
+
+
+def broken(kind: str, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("This is no model.\n" * 100)
+    elif kind == "truncated":
+        whole = residual().SerializeToString()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "unknown operator":
+        node = onnx.helper.make_node("Frobnicate", ["x"], ["y"], "frob", domain="nowhere")
+        model = model_of([node], {"x": [1]}, {"y": [1]}, {})
+        model.opset_import.append(onnx.helper.make_opsetid("nowhere", 1))
+        saved(model, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "empty", "text", "truncated", "unknown operator"])
+@pytest.mark.parametrize("verb", ["describe", "build", "time", "profile"])
+def test_what_is_no_model_is_refused_in_one_line(device: Connection, tmp_path: Path, kind: str, verb: str) -> None:
+    path = broken(kind, tmp_path)
+    arguments = [tmp_path / "engine.onnx"] if verb == "build" else []
+    with pytest.raises((BadInput, TargetError), match=r"^[^\n]*model\.onnx[^\n]*$") as caught:
+        getattr(device, verb)(path, *arguments)
+    assert len(str(caught.value)) < 600
+    assert not (tmp_path / "engine.onnx").exists()
+
+
+def test_an_engine_that_cannot_be_written_leaves_nothing(device: Connection, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="Cannot write"):
+        device.build(model, tmp_path / "no" / "such" / "folder" / "engine.onnx")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(BadInput, match="Cannot write"):
+        device.build(model, tmp_path / "taken")
+    assert {path.name for path in tmp_path.iterdir()} == {"residual.onnx", "taken"}
+    assert list((tmp_path / "taken").iterdir()) == []
+
+
+def test_more_threads_than_cores_are_refused(model: Path) -> None:
+    with pytest.raises(BadInput, match="1000 threads"), connect(Target("test", threads=1000)):
+        pass
+
+
+def test_two_threads_are_pinned_to_two_cores(model: Path) -> None:
+    try:
+        with connect(Target("test", threads=2)) as wide:
+            assert wide.device.regime["threads"] == 2
+            assert wide.time(model, quick=True).samples_ns
+    except BadInput as refusal:
+        pytest.skip(str(refusal))
+
+
+@pytest.mark.parametrize("target", [Target("t", transport="pigeon"), Target("t", runtime="abacus")])
+def test_unknown_transports_and_runtimes_are_refused_by_name(target: Target) -> None:
+    with pytest.raises(BadInput, match=r"pigeon|abacus"), connect(target):
+        pass
+
+
+def test_an_unknown_target_lists_the_known_ones() -> None:
+    assert find_target("local") == Target("local")
+    with pytest.raises(BadInput, match=r"'moon'.*local"):
+        find_target("moon")
+
+
+def test_an_error_leaves_the_connection_usable(device: Connection, model: Path) -> None:
+    with pytest.raises(CutbackError):
+        device.run(model, {})
+    assert device.run(model, {"x/in:0": X})["y"].shape == (2, 6, 1, 1)

@@ -1,0 +1,90 @@
+"""Models against each other: interleaved, disturbed sessions repeated."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from targets.connection import Connection
+from targets.errors import BadInput
+from targets.measure import MAX_REPEATS, measure
+from targets.measurement import Session
+from tests.targets.models import elementwise, saved
+from tests.targets.test_measurement import DEVICE
+
+
+class Scripted:
+    """Gives out sessions as told: disturbances cannot be had on demand from a real device."""
+
+    device = DEVICE
+
+    def __init__(self, sessions: Sequence[Session] = ()) -> None:
+        self.sessions = list(sessions)
+        self.asked: list[str] = []
+
+    def time(self, model: Path, *, shapes: Mapping[str, Any] | None = None, quick: bool = False) -> Session:
+        self.asked.append(model.name)
+        return self.sessions.pop(0) if self.sessions else Session((100, 100), 10)
+
+    def as_connection(self) -> Connection:
+        return cast(Connection, self)
+
+
+GOOD = Session((100,), 10)
+VOID = Session((150,), 10, voided=("The hypervisor took 9% of the pinned cores' time.",))
+
+
+def test_every_round_times_every_model_once_in_an_order_drawn_by_the_seed() -> None:
+    device = Scripted()
+    measure([Path("a"), Path("b"), Path("c")], device.as_connection(), sessions=8, seed=1)
+    rounds = [tuple(device.asked[start : start + 3]) for start in range(0, 24, 3)]
+    assert all(sorted(names) == ["a", "b", "c"] for names in rounds)
+    assert len(set(rounds)) > 1
+    again = Scripted()
+    measure([Path("a"), Path("b"), Path("c")], again.as_connection(), sessions=8, seed=1)
+    assert again.asked == device.asked
+
+
+def test_a_disturbed_session_is_repeated() -> None:
+    (found,) = measure([Path("a")], Scripted([VOID, VOID, GOOD]).as_connection(), sessions=1)
+    assert found.sessions == (GOOD,)
+    assert found.doubts == ()
+
+
+def test_what_stays_disturbed_is_kept_and_says_so() -> None:
+    device = Scripted([VOID] * (1 + MAX_REPEATS) + [GOOD])
+    (found,) = measure([Path("a")], device.as_connection(), sessions=2)
+    assert found.sessions == (VOID, GOOD)
+    assert len(device.asked) == 5
+    assert found.doubts == (f"1 of 2 sessions stayed disturbed after 3 repeats. For one: {VOID.voided[0]}",)
+
+
+def test_doubts_and_the_quick_protocol_travel_with_the_number() -> None:
+    device = Scripted([Session((100,), 10, ("The clock fell.",), (), "quick")] * 2)
+    (found,) = measure([Path("a")], device.as_connection(), sessions=2)
+    assert found.doubts[0] == "2 of 2 sessions are doubtful. For one: The clock fell."
+    assert "quick" in found.doubts[1]
+
+
+def test_progress_counts_sessions_to_the_end() -> None:
+    seen: list[tuple[int, int]] = []
+    measure(
+        [Path("a"), Path("b")],
+        Scripted().as_connection(),
+        sessions=2,
+        on_progress=lambda done, total, note: seen.append((done, total)),
+    )
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_no_sessions_are_refused() -> None:
+    with pytest.raises(BadInput, match="0 sessions"):
+        measure([Path("a")], Scripted().as_connection(), sessions=0)
+
+
+def test_real_models_are_measured_on_a_real_device(connection: Connection, tmp_path: Path) -> None:
+    paths = [saved(elementwise((1, size)), tmp_path / f"{size}.onnx") for size in (4, 8)]
+    found = measure(paths, connection, sessions=1, quick=True)
+    assert [len(each.sessions) for each in found] == [1, 1]
+    assert all(each.device == connection.device for each in found)

@@ -1,0 +1,55 @@
+"""The fingerprint, from what real systems put into their files."""
+
+import pytest
+
+from targets import probe
+
+EPYC = """processor\t: 0
+vendor_id\t: AuthenticAMD
+cpu family\t: 25
+model\t\t: 17
+model name\t: AMD EPYC
+flags\t\t: fpu sse2 avx avx2 fma f16c avx512f avx512_vnni
+
+processor\t: 1
+vendor_id\t: AuthenticAMD
+"""
+
+RASPBERRY = """processor\t: 0
+BogoMIPS\t: 108.00
+Features\t: fp asimd evtstrm crc32 cpuid asimdhp asimddp
+CPU implementer\t: 0x41
+CPU part\t: 0xd0b
+"""
+
+
+def test_the_processor_is_named_with_the_numbers_that_hypervisors_leave_out() -> None:
+    assert probe.cpu_name(EPYC) == "AMD EPYC (family 25, model 17)"
+
+
+def test_only_features_that_choose_kernels_are_kept() -> None:
+    assert probe.features(EPYC) == ["avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni"]
+    assert probe.features(RASPBERRY) == ["asimd", "asimdhp", "asimddp"]
+    assert probe.features("") == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpuinfo", "clocks", "emulated"),
+    [
+        ("x86_64", EPYC, "kvm-clock tsc acpi_pm", False),
+        ("aarch64", RASPBERRY, "arch_sys_counter", False),
+        ("aarch64", EPYC, "", True),
+        ("aarch64", RASPBERRY, "tsc hpet acpi_pm", True),  # an emulator that writes its own cpuinfo
+        ("x86_64", RASPBERRY, "arch_sys_counter", True),
+        ("riscv64", EPYC, "tsc", True),
+        ("aarch64", "", "", False),
+    ],
+)
+def test_an_emulated_processor_shows_through(machine: str, cpuinfo: str, clocks: str, emulated: bool) -> None:
+    assert probe.is_emulated(machine, cpuinfo, clocks) is emulated
+
+
+def test_two_fingerprints_of_one_device_have_one_key() -> None:
+    first, second = (probe.device({"runtime": "x"}, threads=1, pinned=True) for _ in range(2))
+    for part in ("device_class", "stack", "regime", "emulated"):
+        assert first[part] == second[part]
