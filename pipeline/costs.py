@@ -37,9 +37,7 @@ def flops_tables(model: Model, channels: Channels) -> Tables:
         if weight in sliced and (flops := node_flops(node, model)):
             dims, widths = sliced[weight]
             found.append(
-                CostTable(
-                    node.name, tuple(widths.values()), _Product(flops / math.prod(dims[axis] for axis in widths))
-                )
+                CostTable(node.name, tuple(widths.values()), _Product(flops / math.prod(dims[axis] for axis in widths)))
             )
     return tuple(found)
 

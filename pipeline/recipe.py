@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,8 @@ from pydantic_core import ErrorDetails
 
 from calibration.preprocessing import Preprocessing
 from pipeline.goal import parse_goal
+from pipeline.importance.criteria import CRITERIA
+from pipeline.importance.normalise import NORMALISATIONS
 from pipeline.training.config import RecoveryConfig
 from targets.errors import BadInput
 
@@ -60,7 +62,8 @@ class Recipe(Part):
     """Most accuracy that may be lost, in the metric's points."""
     criterion: str
     """How channels are scored; "taylor" with data, else "l2"."""
-    normalisation: Literal["none", "l1", "l2", "mean", "max", "sum"] = "l2"
+    normalisation: str = "l2"
+    """How scores of different groups are made comparable."""
     regularisation: Regularisation = Regularisation()
     samples_for_scoring: PositiveInt = 1024
     allocator: Literal["exact", "uniform", "threshold"] = "exact"
@@ -108,12 +111,22 @@ class Recipe(Part):
         except BadInput as error:
             raise ValueError(str(error)) from error
 
+    @field_validator("criterion")
+    @classmethod
+    def criterion_is_known(cls, name: str) -> str:
+        return one_of(CRITERIA, name)
+
+    @field_validator("normalisation")
+    @classmethod
+    def normalisation_is_known(cls, name: str) -> str:
+        return one_of(NORMALISATIONS, name)
+
     @model_validator(mode="after")
     def needs_are_met(self) -> "Recipe":
         needs = {
             "recovery needs data to train with": self.recovery is not None,
             "absorb needs data to average over": self.absorb,
-            f"criterion {self.criterion} needs data": self.criterion.startswith("taylor"),
+            f"criterion {self.criterion} needs data": CRITERIA[self.criterion].needs_data,
         }
         for need, wanted in needs.items():
             if wanted and self.data is None:
@@ -177,6 +190,12 @@ def resolve(value: str | Path, base: Path) -> str:
 
 def absolute(path: str, base: Path) -> str:
     return str((base / Path(path).expanduser()).absolute())
+
+
+def one_of(known: Collection[str], name: str) -> str:
+    if name not in known:
+        raise ValueError(f"{name!r} is unknown; known are {', '.join(known)}")
+    return name
 
 
 def is_number(value: object) -> bool:

@@ -28,7 +28,7 @@ class Workspace:
 
         `inputs` is all that the result depends on. `compute` gets the folder, and may find its own leavings there.
         """
-        folder = self.folder / f"{name}-{digest({**inputs, 'cutback': version("cutback")})[:16]}"
+        folder = self.folder / f"{name}-{digest({**inputs, 'cutback': version('cutback')})[:16]}"
         done = folder / "result.json"
         if done.exists():
             return json.loads(done.read_text(encoding="utf-8")), folder
@@ -60,7 +60,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
-        os.replace(beside, path)
+        Path(beside).replace(path)
     finally:
         Path(beside).unlink(missing_ok=True)
 

@@ -66,8 +66,8 @@ def find_candidates(
         edges = right_edges(*zip(*usable, strict=True)) if usable and asked[group.id] else (group.channels,)
         if usable and asked[group.id]:
             drawn[group.id] = Staircase({"group": group.id}, *zip(*usable, strict=True))
-        widths = thin(edges, dict(usable), group.channels)
-        found[group.id] = (0, *widths) if group.vanishes_with else widths
+        chosen = thin(edges, dict(usable), group.channels)
+        found[group.id] = (0, *chosen) if group.vanishes_with else chosen
     return Candidates(found, drawn)
 
 

@@ -73,8 +73,8 @@ def held_out(sites: SiteMap, samples: Sequence[Sample]) -> HeldOut:
     errors = []
     for fold in range(FOLDS):
         model = fit(sites, [sample for number, sample in enumerate(samples) if number % FOLDS != fold])
-        for sample in samples[fold::FOLDS]:
-            errors.append(abs(model.predict_ns(sample.channels) / sample.end_to_end_ns - 1))
+        left_out = samples[fold::FOLDS]
+        errors += [abs(model.predict_ns(sample.channels) / sample.end_to_end_ns - 1) for sample in left_out]
     return HeldOut(len(errors), float(np.median(errors)), float(np.percentile(errors, 95)))
 
 
@@ -84,7 +84,7 @@ def _line(totals: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
         return float(np.median(ends / totals)), 0.0
 
     def residual(p: np.ndarray) -> np.ndarray:
-        return (p[0] * totals + p[1] * totals.max()) / ends - 1
+        return np.asarray((p[0] * totals + p[1] * totals.max()) / ends - 1)
 
     found = optimize.least_squares(residual, [1.0, 0.0], bounds=([0.5, 0.0], [2.0, 1.0]), loss="soft_l1", f_scale=0.03)
     return float(found.x[0]), float(found.x[1] * totals.max())

@@ -83,14 +83,19 @@ def profile_network(
         samples.append(sample)
     if on_progress:
         on_progress(len(plans), len(plans), "profiled")
-    kernels = tuple({"name": kernel.outputs[0] if kernel.outputs else kernel.name, "op": "+".join(kernel.fused) or kernel.op, "us": kernel.mean_ns / 1e3} for kernel in base.kernels)
-    return NetworkProfile(
-        fit(sites, samples), found, held_out(sites, samples), built, len(plans) - built, kernels
+    kernels = tuple(
+        {
+            "name": kernel.outputs[0] if kernel.outputs else kernel.name,
+            "op": "+".join(kernel.fused) or kernel.op,
+            "us": kernel.mean_ns / 1e3,
+        }
+        for kernel in base.kernels
     )
+    return NetworkProfile(fit(sites, samples), found, held_out(sites, samples), built, len(plans) - built, kernels)
 
 
 def design(channels: Channels, space: PlanSpace, seed: int) -> Iterator[dict[str, int]]:
-    """Plans to build: the uncut one, then random ones in which every candidate of every group comes up equally often."""
+    """Plans to build: the uncut one, then random ones in which each candidate of a group comes up equally often."""
     full = {group.id: group.channels for group in channels.groups}
     yield full
     most = max((len(counts) for counts in space.candidates.values()), default=1)
@@ -167,7 +172,9 @@ def _known(
     rows = store.find([*keys.values(), ends])
     if any(not rows.get(digest) for digest in (*keys.values(), ends)):
         return None
-    means = {name: float(np.median([_trimmed(row.samples_ns) for row in rows[digest]])) for name, digest in keys.items()}
+    means = {
+        name: float(np.median([_trimmed(row.samples_ns) for row in rows[digest]])) for name, digest in keys.items()
+    }
     return Sample(dict(plan), means, float(np.median([np.median(row.samples_ns) for row in rows[ends]])))
 
 

@@ -5,6 +5,7 @@ larger one costs the same: the right edge of its stair. Many widths of one kerne
 branches of a small graph, so that a whole staircase costs one session.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from targets.profiles.store import ProfileStore, Row
 from targets.timing import VERSION
 
 # Two widths that differ by less than this take the same time.
-SAME_STAIR = 1.02
+SAME_STAIR = 1.05
+Progress = Callable[[int, int, str], None]
+
 MOST_WIDTHS = 48  # a sweep with more would not fit the cache any network has
 RUNS = 24
 
@@ -138,7 +141,7 @@ def _graph(sweep: Sweep, widths: Sequence[int]) -> onnx.ModelProto:
             weight_shape: tuple[int, ...] = (out, per_group, *sweep.weight_shape[2:])
         else:
             weight_shape = (out, source) if attributes.get("transB") else (source, out)
-        weight = generator.standard_normal(weight_shape).astype(np.float32) / np.sqrt(max(1, np.prod(weight_shape[1:])))
+        weight = generator.standard_normal(weight_shape) / math.sqrt(max(1, math.prod(weight_shape[1:])))
         weights += [
             numpy_helper.from_array(weight.astype(np.float32), f"w{width}"),
             numpy_helper.from_array(np.zeros(out, np.float32), f"b{width}"),
@@ -171,6 +174,3 @@ def sweep_widths(full: int, step: int, offset: int = 0) -> list[int]:
         stride *= 2
     counts = [*range(stride, channels, stride), channels]
     return [offset + step * count for count in counts]
-
-
-Progress = Callable[[int, int, str], None]

@@ -1,5 +1,4 @@
-"""Close the loop: choose widths, build, measure on the device, correct, choose again, until the goal is met as measured.
-"""
+"""The loop: choose widths, build, measure on the device, correct, choose again, until the goal is met as measured."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -72,8 +71,15 @@ class Decision:
 
 
 def decide_on_paper(
-    opened: Opened, groups: Sequence[ChannelGroup], scores: Scores, goal: Goal, *, candidates: Mapping[str, Sequence[int]],
-    allocator: str, floor: float, vanish: bool,
+    opened: Opened,
+    groups: Sequence[ChannelGroup],
+    scores: Scores,
+    goal: Goal,
+    *,
+    candidates: Mapping[str, Sequence[int]],
+    allocator: str,
+    floor: float,
+    vanish: bool,
 ) -> Decision:
     """Widths for a goal in FLOPs and parameters alone: nothing to measure, one solution."""
     full = {group.id: group.channels for group in opened.channels.groups}
@@ -173,14 +179,10 @@ def _round(
 ) -> Round:
     compared = ratio(before, after)
     low, high = after.interval_ns()
-    return Round(
-        limit_ns, predicted_ns, after.median_ns, low, high, 1 / compared.value, 1 / compared.low, dict(plan)
-    )
+    return Round(limit_ns, predicted_ns, after.median_ns, low, high, 1 / compared.value, 1 / compared.low, dict(plan))
 
 
-def _paper_budgets(
-    opened: Opened, groups: Sequence[ChannelGroup], goal: Goal, full: Mapping[str, int]
-) -> list[Budget]:
+def _paper_budgets(opened: Opened, groups: Sequence[ChannelGroup], goal: Goal, full: Mapping[str, int]) -> list[Budget]:
     return [
         settle_budget(budget_of(bound, opened.model, opened.channels), groups, full)
         for bound in goal.bounds

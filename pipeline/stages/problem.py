@@ -32,16 +32,12 @@ def make_choices(
 ) -> tuple[Choice, ...]:
     """Options and their worth. A group inside a branch goes with the branch: it keeps a width of its own as long as the
     branch lives, and what it is worth is taken off the branch's empty option."""
-    inner = {group.id: group.vanishes_with for group in groups if group.vanishes_with not in (None, group.id)}
-    offered = {
-        group.id: [n for n in candidates[group.id] if n or (vanish and group.vanishes)]
-        for group in groups
-    }
+    inner = {group.id: group.vanishes_with for group in groups if group.vanishes_with and not group.vanishes}
+    offered = {group.id: [n for n in candidates[group.id] if n or (vanish and group.vanishes)] for group in groups}
     choices = choices_from({group.id: scores[group.id] for group in groups}, offered, floor=floor)
     lost: dict[str, float] = {}
     for group_id, outer in inner.items():
-        if outer is not None:
-            lost[outer] = lost.get(outer, 0.0) + float(np.sum(scores[group_id]))
+        lost[outer] = lost.get(outer, 0.0) + float(np.sum(scores[group_id]))
     return tuple(
         replace(
             choice,
@@ -59,7 +55,7 @@ def with_branches(
 ) -> tuple[CostTable, ...]:
     """Tables of what lies inside a branch cost nothing once the branch has vanished. Groups that nobody decides on
     (`decided`: group -> channels, for those) become constants."""
-    outer_of = {g.id: g.vanishes_with for g in groups if g.vanishes_with not in (None, g.id)}
+    outer_of = {g.id: g.vanishes_with for g in groups if g.vanishes_with and not g.vanishes}
     present = {group.id for group in groups}
     found = []
     for table in tables:
@@ -67,7 +63,7 @@ def with_branches(
         inside = {outer_of[group] for width in widths for group, _ in width.terms if group in outer_of}
         switches = sorted(outer for outer in inside if outer in present)
         if switches:
-            axes = tuple(Width(((outer, 1),)) for outer in switches if outer is not None)
+            axes = tuple(Width(((outer, 1),)) for outer in switches)
             found.append(CostTable(table.name, (*widths, *axes), _Switched(table, len(widths))))
         else:
             found.append(CostTable(table.name, widths, table.cost))
@@ -82,7 +78,7 @@ def complete(channels: Mapping[str, int], groups: Sequence[ChannelGroup], decide
     """The whole plan: undecided groups as they are, and nothing inside a branch that vanished."""
     plan = {**decided, **channels}
     for group in groups:
-        if group.vanishes_with not in (None, group.id) and plan.get(group.vanishes_with or "") == 0:
+        if group.vanishes_with and plan.get(group.vanishes_with) == 0:
             plan[group.id] = 0
     return plan
 

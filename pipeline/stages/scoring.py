@@ -41,7 +41,9 @@ def score_channels(
     if cost != "none" and strength > 0:
         tables = latency_tables if cost == "latency" else PAPER_COSTS[cost](model, channels)
         if tables is None:
-            raise BadInput("Regularising by latency needs a profile of the target. Give a latency goal, or another cost.")
+            raise BadInput(
+                "Regularising by latency needs a profile of the target. Give a latency goal, or another cost."
+            )
         scores = regularise(scores, channel_costs(tables, groups, channels), strength)
     return scores
 

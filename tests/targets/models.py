@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ def residual(channels: int = 20, size: int = 8) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     c = channels
 
-    def normal(*shape: int) -> "np.ndarray":
+    def normal(*shape: int) -> "np.ndarray[Any, Any]":
         return (rng.standard_normal(shape) / 10).astype(np.float32)
 
     nodes = [

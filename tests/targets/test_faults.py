@@ -99,7 +99,7 @@ def test_a_worker_that_crashes_is_named_by_its_signal(victim: Connection, long: 
 
 
 def test_a_worker_that_hangs_is_killed(victim: Connection, long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets.connection, "SILENCE_S", 1.5)
+    monkeypatch.setattr(targets.connection, "SILENCE_S", 3.0)
     monkeypatch.setattr(targets.connection, "SILENCE_S_PER_MB", 0.0)
     worker: list[int] = []
 
@@ -109,7 +109,7 @@ def test_a_worker_that_hangs_is_killed(victim: Connection, long: Path, monkeypat
 
     stopper = threading.Thread(target=stop)
     stopper.start()
-    with pytest.raises(TargetError, match=r"said nothing for 2 s.*time slow\.onnx"):
+    with pytest.raises(TargetError, match=r"said nothing for 3 s.*time slow\.onnx"):
         victim.time(long)
     stopper.join()
     assert not alive(worker[0])

@@ -57,7 +57,13 @@ def test_what_stays_disturbed_is_kept_and_says_so() -> None:
     (found,) = measure([Path("a")], device.as_connection(), sessions=2)
     assert found.sessions == (VOID, GOOD)
     assert len(device.asked) == 5
-    assert found.doubts == (f"1 of 2 sessions stayed disturbed after 3 repeats. For one: {VOID.voided[0]}",)
+    assert found.doubts == (f"1 of 2 sessions stayed disturbed after repeats. For one: {VOID.voided[0]}",)
+
+
+def test_a_device_that_is_always_busy_takes_at_most_twice_the_time() -> None:
+    device = Scripted([VOID] * 1000)
+    measure([Path("a"), Path("b")], device.as_connection(), sessions=10)
+    assert len(device.asked) == 40
 
 
 def test_doubts_and_the_quick_protocol_travel_with_the_number() -> None:

@@ -1,0 +1,47 @@
+"""What a plan would cost on a target, from measured kernels."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.graph.cut import whole
+from pipeline.latency.profiling import profile_network
+from pipeline.plan import read_plan
+from pipeline.stages.opening import groups_to_cut, open_model
+from targets.connection import connect
+from targets.profiles.store import ProfileStore
+from targets.target import find_target
+
+Progress = Callable[[int, int, str], None]
+
+
+def predict(
+    model: str,
+    plan: Path,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    target: str = "local",
+    db: str | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """`predicted_ms` of the cut network and `uncut_ms` of the uncut one, both predicted, never measured. Kernels that
+    the database does not hold are measured first. `heldout` says how good such predictions were."""
+    opened = open_model(model, shapes or {})
+    kept, constants = read_plan(Path(plan), opened.channels)
+    groups = groups_to_cut(opened.channels, inexact=True)
+    with connect(find_target(target)) as connection:
+        store = ProfileStore(db)
+        found = profile_network(
+            opened.model, opened.channels, groups, connection, store, constants=constants, on_progress=on_progress
+        )
+    counts = {group: len(channels) for group, channels in whole(opened.channels, kept).items()}
+    full = {group.id: group.channels for group in opened.channels.groups}
+    return {
+        "target": target,
+        "predicted_ms": found.latency.predict_ns(counts) / 1e6,
+        "uncut_ms": found.latency.predict_ns(full) / 1e6,
+        "heldout": asdict(found.heldout),
+        "built": found.built,
+        "reused": found.reused,
+    }

@@ -1,0 +1,72 @@
+"""Fill the profile database for a network on a target, and show what was found."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.latency.profiling import NetworkProfile, profile_network
+from pipeline.latency.table import family_key
+from pipeline.stages.opening import groups_to_cut, open_model
+from targets.connection import connect
+from targets.profiles.store import ProfileStore
+from targets.target import find_target
+
+Progress = Callable[[int, int, str], None]
+
+
+def profile(
+    model: str,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    target: str = "local",
+    db: str | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """`kernels`: each place where time goes, uncut. `stairs`: time over width per group. `heldout`: how well plans that
+    the fit had not seen were predicted. `built` / `reused`: networks profiled now / read from the database."""
+    opened = open_model(model, shapes or {})
+    groups = groups_to_cut(opened.channels, inexact=True)
+    with connect(find_target(target)) as connection:
+        store = ProfileStore(db)
+        found = profile_network(
+            opened.model, opened.channels, groups, connection, store, seed=seed, on_progress=on_progress
+        )
+    return {"target": target, **describe_profile(found)}
+
+
+def describe_profile(found: NetworkProfile) -> dict[str, Any]:
+    full = found.latency.samples[0].channels
+    kernels = [
+        {
+            "name": site.name,
+            "op": "+".join(site.family["ops"]),
+            "widths": list(site.at(full)),
+            "us": found.latency.table.cost(family_key(site.family), site.at(full)) / 1e3,
+        }
+        for site in found.latency.sites.sites
+    ]
+    return {
+        "kernels": kernels,
+        "predicted_ms": found.latency.predict_ns(full) / 1e6,
+        "measured_ms": found.latency.samples[0].end_to_end_ns / 1e6,
+        "stairs": describe_stairs(found, {}),
+        "heldout": asdict(found.heldout),
+        "built": found.built,
+        "reused": found.reused,
+    }
+
+
+def describe_stairs(found: NetworkProfile, chosen: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The staircases of the groups, as the report draws them."""
+    return [
+        {
+            "op": "group",
+            "title": group,
+            "widths": list(stairs.widths),
+            "us": [time / 1e3 for time in stairs.times_ns],
+            "edges": [count for count in found.candidates.channels[group] if count],
+            "chosen": chosen.get(group),
+        }
+        for group, stairs in found.candidates.stairs.items()
+    ]

@@ -1,0 +1,122 @@
+"""A cut without training: score, choose widths, cut, prove, write."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from calibration.preprocessing import Preprocessing
+from pipeline.allocation import keep as keep_share
+from pipeline.goal import Goal
+from pipeline.graph.channels import ChannelGroup
+from pipeline.graph.model import save
+from pipeline.latency.profiling import PlanSpace, profile_network
+from pipeline.plan import describe_plan, write_plan
+from pipeline.stages.absorbing import absorb_means
+from pipeline.stages.allocating import Decision, decide_on_device, decide_on_paper
+from pipeline.stages.cutting import cut_and_prove
+from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samples
+from pipeline.stages.problem import even_candidates
+from pipeline.stages.scoring import Scores, best_channels, score_channels
+from targets.connection import connect
+from targets.errors import BadInput
+from targets.profiles.store import ProfileStore
+from targets.target import find_target
+
+Progress = Callable[[int, int, str], None]
+
+
+def prune(
+    model: str,
+    output: Path,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    keep: float | None = None,
+    goal: Goal | None = None,
+    target: str = "local",
+    criterion: str = "l2",
+    normalisation: str = "l2",
+    seed: int = 0,
+    plan: Path | None = None,
+    masked: Path | None = None,
+    absorb: bool = False,
+    data: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    allocator: str = "exact",
+    floor: float = 0.1,
+    exclude: Sequence[str] = (),
+    db: str | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the cut network to `output`, and on request the plan and the masked original.
+
+    Either `keep`, the share of every group that stays (rounded to the group's step only), or `goal`, for which widths
+    are chosen; one in latency is measured on the target. Nothing is written unless the proof holds.
+    """
+    if (keep is None) == (goal is None):
+        raise BadInput("Give either --keep, a share of every group, or --goal.")
+    if keep is not None and not 0 < keep <= 1:
+        raise BadInput(f"--keep is a share above 0 and at most 1; it was {keep:g}.")
+    if absorb and data is None:
+        raise BadInput("--absorb averages over data: give --data.")
+    opened = open_model(model, shapes or {})
+    samples = open_samples(opened.model, data, preprocessing) if data else None
+    # What a norm runs over changes its statistics when cut: a bare share must be exact, so those groups stay.
+    groups = groups_to_cut(opened.channels, exclude=exclude)
+    scores = score_channels(
+        opened.model, opened.channels, groups, criterion=criterion, normalisation=normalisation, samples=samples,
+        seed=seed, on_progress=on_progress,
+    )  # fmt: skip
+    if keep is not None:
+        channels: Mapping[str, int] = keep_share({group.id: group.channels for group in groups}, keep)
+        decision = None
+    else:
+        assert goal is not None
+        decision = _decide(opened, groups, scores, goal, target, allocator, floor, seed, db, on_progress)
+        channels = decision.channels
+    kept = best_channels(scores, {group.id: channels[group.id] for group in groups})
+    network = cut_and_prove(opened, kept, constants="kept", seed=seed)
+    final = (
+        absorb_means(opened.model, network.model, opened.channels, kept, samples)
+        if absorb and samples
+        else network.model
+    )
+    written = describe_plan(opened.model, opened.channels, kept, final, "kept")
+    if plan:
+        write_plan(Path(plan), written)
+    if masked:
+        save(network.masked, Path(masked))
+    save(final, Path(output))
+    return {
+        "output": str(output),
+        "flops": written["flops"],
+        "params": written["params"],
+        "groups": [{key: entry[key] for key in ("id", "width", "step", "kept")} for entry in written["groups"]],
+        "proof": dict(network.proof),
+        "absorbed": absorb,
+        "decision": asdict(decision) if decision else None,
+    }
+
+
+def _decide(
+    opened: Opened, groups: Sequence[ChannelGroup], scores: Scores, goal: Goal, target: str, allocator: str,
+    floor: float, seed: int, db: str | None, on_progress: Progress | None,
+) -> Decision:  # fmt: skip
+    if goal.bound("latency") is None:
+        return decide_on_paper(
+            opened, groups, scores, goal, candidates=even_candidates(groups), allocator=allocator, floor=floor,
+            vanish=True,
+        )  # fmt: skip
+    store = ProfileStore(db)
+    with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-prune-") as folder:
+        found = profile_network(
+            opened.model, opened.channels, groups, connection, store, seed=seed, on_progress=on_progress
+        )
+        uncut = Path(folder, "uncut.onnx")
+        save(opened.model, uncut)
+        return decide_on_device(
+            opened, groups, scores, goal, found.latency, PlanSpace(tuple(groups), found.candidates.channels),
+            connection.build(uncut, Path(folder, "uncut-engine.onnx")), connection, store, Path(folder),
+            allocator=allocator, floor=floor, vanish=True, quick=False, seed=seed, on_progress=on_progress,
+        )  # fmt: skip

@@ -1,0 +1,48 @@
+"""Build engines on the target and see that they do what their graph says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.graph.execute import run_unoptimised
+from pipeline.graph.model import Model, save
+from pipeline.graph.proof import outputs_agree, random_feeds
+from targets.connection import Connection, Engine
+from targets.errors import TargetError
+
+# Runtimes reorder sums and pick other kernels; one known network moves by 3 %. Past this the engine is broken.
+BROKEN = 0.1
+NOTABLE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """`difference`: the engine's outputs beside its own graph run unoptimised, relative, on the golden input."""
+
+    engine: Engine
+    difference: float
+    golden_inputs: dict[str, NDArray[np.generic]]
+    golden_outputs: dict[str, NDArray[np.generic]]
+    doubts: tuple[str, ...]
+
+
+def build_and_check(model: Model, source: Path, output: Path, connection: Connection, seed: int = 0) -> Built:
+    """Save the graph to `source`, build it on the device into `output`, and run the engine there on a golden input."""
+    save(model, source)
+    engine = connection.build(source, output)
+    feeds = random_feeds(model, seed)
+    expected = run_unoptimised(model.proto, feeds)
+    difference = outputs_agree(connection.run(engine, feeds), expected)
+    if not difference < BROKEN:
+        raise TargetError(
+            f"The engine built by {engine.runtime} gives other outputs than its graph (by {difference:.1%}). "
+            "It cannot be trusted; try another runtime or version."
+        )
+    doubts = (
+        (f"the engine's outputs differ from its graph's by {difference:.2%} (the runtime's optimiser)",)
+        if difference > NOTABLE
+        else ()
+    )
+    return Built(engine, difference, feeds, expected, doubts)
