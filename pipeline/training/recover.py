@@ -16,7 +16,7 @@ from pipeline.training import checkpoint as checkpoints
 from pipeline.training.config import Epoch, Progress, Recovery, RecoveryConfig
 from pipeline.training.distillation import Loss
 from pipeline.training.job import Clock, Job, State, Validation, restore, save
-from pipeline.training.schedule import Plan, learning_rate
+from pipeline.training.schedule import Plan, learning_rate, shortened
 from pipeline.training.start import begin, find_loss, open_teacher
 from pipeline.training.teacher import Teacher, in_format
 from pipeline.training.trainer import Trainer, steps_per_epoch
@@ -45,9 +45,9 @@ def recover(
 
     After every epoch `checkpoint` holds the whole state. The same call (the student as it was at first) continues from
     there after a kill, with the schedule that was chosen then and the same order of samples; a finished recovery comes
-    back at once. A checkpoint of another run, a loss that is not finite, and samples or labels that do not fit are
-    BadInput. Times, and the number of epochs within `config.minutes`, come from `clock` (seconds). `on_progress` counts
-    steps.
+    back at once. The schedule changes only where it would overrun `config.minutes`: it is shortened. A checkpoint of
+    another run, a loss that is not finite, and samples or labels that do not fit are BadInput. Times, and the number of
+    epochs within the minutes, come from `clock` (seconds). `on_progress` counts steps.
     """
     job = Job(student, samples, teacher, config, checkpoint, validation, on_progress, clock, clock())
     modes = [(module, module.training) for module in (student, teacher) if module is not None]
@@ -79,6 +79,8 @@ def _recover(job: Job) -> Recovery:
         rate = _rate(job, state.plan, number * state.plan.steps - 1)
         state.add(Epoch(number, mean_loss, value, rate, job.clock() - begun), job.student)
         state.seconds = earlier + job.clock() - job.begun
+        left = None if job.config.minutes is None else 60 * job.config.minutes - state.seconds
+        state.plan = shortened(state.plan, number, job.clock() - begun, left)
         save(job, identity, trainer.optimiser, state)
     if state.best is not None:
         job.student.load_state_dict(state.best)

@@ -1,7 +1,7 @@
-"""How long a recovery runs, and the learning rate of each step. A plan is made once and kept by the checkpoint."""
+"""How long a recovery runs, and the learning rate of each step. The checkpoint keeps the plan."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MARGIN = 0.95  # of the time that is left: a machine that others use slows down after it was measured
 COSTLIEST = 10_000  # epochs; where only minutes are given and the set is tiny, more of them teach nothing
@@ -39,6 +39,16 @@ def fit(epochs: int | None, steps: int, seconds_left: float | None, pace: Pace |
     if fitting >= 1:
         return min(limit, fitting), steps
     return 1, min(steps, max(1, int((usable - pace.overhead) // max(pace.step, 1e-9))))
+
+
+def shortened(plan: Plan, done: int, epoch_seconds: float, seconds_left: float | None) -> Plan:
+    """The plan with fewer epochs where those that are left, at the pace of the last one, would end too late.
+
+    The learning rate then falls faster in what remains. Never longer than it was: epochs done already had their rate.
+    """
+    if seconds_left is None or (plan.epochs - done) * epoch_seconds <= seconds_left:
+        return plan
+    return replace(plan, epochs=done + max(0, int(seconds_left // epoch_seconds)))
 
 
 def learning_rate(step: int, total: int, peak: float, warm_up: float) -> float:

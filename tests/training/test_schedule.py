@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pipeline.training.config import RecoveryConfig
-from pipeline.training.pace import TIMED_STEPS, WARM_UP_STEPS, choose_precision
-from pipeline.training.schedule import MARGIN, Pace, fit, learning_rate
+from pipeline.training.pace import TIMED_STEPS, choose_precision
+from pipeline.training.schedule import MARGIN, Pace, Plan, fit, learning_rate, shortened
 from pipeline.training.start import find_loss
 from targets.errors import BadInput
 from tests.training.digits import config, run, samples, student, teacher
@@ -35,6 +35,13 @@ def test_as_many_epochs_as_fit(epochs, left, wanted):
     assert fit(epochs, 100, left, Pace(step=0.1, overhead=2.0)) == wanted
 
 
+@pytest.mark.parametrize(
+    ("left", "epochs"), [(None, 10), (60.0, 10), (59.0, 9), (25.0, 6), (9.0, 4), (0.0, 4), (-5.0, 4)]
+)
+def test_a_plan_that_would_end_too_late_is_shortened_and_never_lengthened(left, epochs):
+    assert shortened(Plan(10, 100, False, ""), 4, 10.0, left) == Plan(epochs, 100, False, "")
+
+
 class Clock:
     """Each look at it costs a second; what is measured is then known."""
 
@@ -57,10 +64,31 @@ def test_the_planned_epochs_fit_into_the_minutes_by_the_clock(tmp_path):
 
 def test_less_time_than_an_epoch_makes_a_short_epoch(tmp_path):
     steps: list[tuple[int, int]] = []
-    settings = config(epochs=9, minutes=1.2)
+    settings = config(epochs=9, minutes=0.6)
     run(student(), tmp_path / "c.pt", config=settings, clock=Clock(), on_progress=lambda *s: steps.append(s[:2]))
     assert 1 <= len(steps) < 12
     assert steps[-1][0] == steps[-1][1] == len(steps)
+
+
+def test_a_machine_that_slows_down_ends_in_time_all_the_same(tmp_path):
+    clock = Clock()
+
+    def slower(done: int, total: int, note: str) -> None:
+        clock.now += 2.0  # a step takes twice what was measured
+
+    settings = config(epochs=None, minutes=6.0)
+    found = run(student(), tmp_path / "c.pt", config=settings, clock=clock, on_progress=slower)
+    assert 2 <= len(found.history) == found.planned_epochs
+    assert found.seconds <= 360
+    assert found.history[-1].learning_rate < 0.1 * config().learning_rate
+
+
+def test_slow_steps_are_measured_by_few_of_them(tmp_path):
+    network, clock = student(), Speeds(30.0, 30.0)
+    network.register_forward_pre_hook(clock.forward_begins)
+    settings = config()
+    choose_precision(network, None, samples(), settings, find_loss(job(network, tmp_path, settings)), clock)
+    assert clock.now <= 30.0 * 4 < 30.0 * TIMED_STEPS
 
 
 def test_a_resumed_run_keeps_the_schedule_it_chose(tmp_path):
@@ -83,25 +111,32 @@ def test_a_resumed_run_keeps_the_schedule_it_chose(tmp_path):
     assert len(found.history) == len(straight.history)
 
 
-class Phases:
-    """A clock that runs at one speed while the first precision is timed, and at another for the second."""
+class Speeds:
+    """A network that takes its own time in each precision, by its own clock."""
 
-    def __init__(self, first: float, second: float) -> None:
-        self.looks, self.now, self.speeds = 0, 0.0, (first, second)
+    def __init__(self, plain: float, short: float) -> None:
+        self.now, self.plain, self.short = 0.0, plain, short
 
     def __call__(self) -> float:
-        self.now += self.speeds[self.looks >= 5 * (WARM_UP_STEPS + TIMED_STEPS)]
-        self.looks += 1
         return self.now
 
+    def __deepcopy__(self, _: object) -> "Speeds":
+        return self  # copies of the network run by the same clock
 
-@pytest.mark.parametrize(("first", "second", "bf16"), [(1.0, 2.0, False), (2.0, 1.0, True), (1.0, 1.0, False)])
-def test_auto_keeps_the_faster_precision_and_leaves_the_student_alone(tmp_path, first, second, bf16):
+    def forward_begins(self, *_: object) -> None:
+        self.now += self.short if torch.is_autocast_enabled("cpu") else self.plain
+
+
+@pytest.mark.parametrize(("plain", "short", "bf16"), [(1.0, 2.0, False), (2.0, 1.0, True), (1.0, 1.0, False)])
+def test_auto_keeps_the_faster_precision_and_leaves_the_student_alone(tmp_path, plain, short, bf16):
     network = student()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     settings = config(bf16="auto")
     loss = find_loss(job(network, tmp_path, settings))
-    chosen, _, why = choose_precision(network, teacher(), samples(), settings, loss, Phases(first, second))
+    clock = Speeds(plain, short)
+    network.register_forward_pre_hook(clock.forward_begins)
+    chosen, seconds, why = choose_precision(network, teacher(), samples(), settings, loss, clock)
+    assert seconds == min(plain, short)
     assert chosen is bf16
     assert why.startswith("bfloat16" if bf16 else "float32")
     assert "ms in bfloat16" in why
