@@ -131,7 +131,7 @@ def _fold(step: Step, constants: Mapping[str, Array], known: dict[str, Sizes]) -
     names = step.node.inputs
     if any(name and name not in known and name not in constants for name in names):
         return False
-    given = [(known.get(name) or Sizes.of_array(constants[name])) if name else None for name in names]
+    given = [(known.get(name) or Sizes.of_array(constants[name], f"Tensor {name}")) if name else None for name in names]
     known.update(zip(step.node.outputs, as_tuple(step.apply(*given)), strict=True))
     return True
 
@@ -150,7 +150,7 @@ def _assemble(
             if index not in step.sizes:
                 wanted.add(name)
             elif name in constants and name not in known:
-                known[name] = Sizes.of_array(constants[name])
+                known[name] = Sizes.of_array(constants[name], f"Tensor {name}")
     folded = {name: to_numpy(sizes.tensor()) for name, sizes in known.items() if name in wanted}
     tensors = {**folded, **{name: array for name, array in constants.items() if name in wanted}}
     floats = {name: array for name, array in tensors.items() if name in constants and array.dtype.kind not in "iub"}

@@ -28,8 +28,9 @@ class Sizes:
     dtype: torch.dtype
 
     @classmethod
-    def of_array(cls, array: NDArray[Any]) -> "Sizes":
-        return cls(tuple(array.shape), tuple(array.reshape(-1).tolist()), torch_dtype(array.dtype))
+    def of_array(cls, array: NDArray[Any], what: str = "An array") -> "Sizes":
+        """`what` names the array in the error about its type."""
+        return cls(tuple(array.shape), tuple(array.reshape(-1).tolist()), torch_dtype(array.dtype, what))
 
     @classmethod
     def of_shape(cls, shape: Iterable[int]) -> "Sizes":

@@ -3,14 +3,18 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from calibration.batches import Batch
-from pipeline.graph.channels import ChannelGroup
 from targets.errors import BadInput
+
+if TYPE_CHECKING:  # the command line reads the table below, and needs none of these for it
+    import onnx
+
+    from calibration.batches import Batch
+    from pipeline.graph.channels import ChannelGroup
 
 Scores = dict[str, NDArray[np.float64]]
 OnProgress = Callable[[int, int, str], None]
@@ -20,9 +24,9 @@ OnProgress = Callable[[int, int, str], None]
 class Request:
     """What a criterion is given. `batches` is read once, in order; empty for criteria that need no data."""
 
-    proto: onnx.ModelProto
-    groups: tuple[ChannelGroup, ...]
-    batches: Iterable[Batch]
+    proto: "onnx.ModelProto"
+    groups: "tuple[ChannelGroup, ...]"
+    batches: "Iterable[Batch]"
     seed: int
     on_progress: OnProgress
 
@@ -57,10 +61,10 @@ CRITERIA: dict[str, Criterion] = {
 
 def score(
     criterion: str,
-    proto: onnx.ModelProto,
-    groups: Sequence[ChannelGroup],
+    proto: "onnx.ModelProto",
+    groups: "Sequence[ChannelGroup]",
     *,
-    batches: Iterable[Batch] | None = None,
+    batches: "Iterable[Batch] | None" = None,
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Scores:

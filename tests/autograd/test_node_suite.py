@@ -42,7 +42,7 @@ def cases() -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the generators divide by zero on purpose
         collected = {case.name: case for case in collect_testcases(None)}
-    return {name: case for name, case in collected.items() if is_claimed(case.model)}
+    return {name: case for name, case in collected.items() if case.model is not None and is_claimed(case.model)}
 
 
 def is_claimed(model: onnx.ModelProto) -> bool:
@@ -74,8 +74,13 @@ def check(case: Any) -> None:
             computed = to_numpy(output)
             assert computed.shape == truth.shape, case.name
             assert computed.dtype == truth.dtype, case.name
-            wide = [side.astype(np.float64) for side in (computed, truth)]
-            np.testing.assert_allclose(*wide, rtol=tolerance, atol=max(case.atol, 1e-6), err_msg=case.name)
+            np.testing.assert_allclose(
+                computed.astype(np.float64),
+                truth.astype(np.float64),
+                rtol=tolerance,
+                atol=max(case.atol, 1e-6),
+                err_msg=case.name,
+            )
 
 
 @pytest.mark.parametrize("op", sorted(RULES))
