@@ -19,7 +19,7 @@ COPY calibration calibration
 COPY pipeline pipeline
 # A base that brings its own torch keeps it: the pinned versions are for what is installed here.
 RUN if [ -z "${SITE}" ]; then constrain="-c constraints.txt"; fi; \
-    /opt/cutback/bin/python -m pip install --no-cache-dir ${constrain:-} ".[${EXTRAS}]"
+    /opt/cutback/bin/python -m pip install --no-cache-dir ${constrain:-} ".${EXTRAS:+[${EXTRAS}]}"
 
 FROM ${BASE}
 RUN useradd --create-home --uid 10001 cutback && install -d -o cutback /models

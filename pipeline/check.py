@@ -34,8 +34,10 @@ def check(
         after = part(part(report, "latency"), "after")
         gates.append(gate("max-latency", after, "high_ms", max_latency_ns / 1e6, at_most=True))
     if min_speedup is not None:
-        ratio = part(part(report, "latency"), "ratio")
-        gates.append(gate("min-speedup", ratio, "low", min_speedup, at_most=False))
+        latency = part(report, "latency")
+        ratio, sides = part(latency, "ratio"), (part(latency, "before"), part(latency, "after"))
+        doubts = dict.fromkeys(doubt for each in (ratio, *sides) for doubt in each.get("doubts") or ())
+        gates.append(gate("min-speedup", {**ratio, "doubts": [*doubts]}, "low", min_speedup, at_most=False))
     if max_drop is not None:
         gates.append(gate("max-drop", part(report, "accuracy"), "drop", max_drop, at_most=True))
     return {

@@ -73,10 +73,18 @@ def test_a_number_that_was_not_measured_fails_its_gate(tmp_path, report, gates):
     assert "no measured" in failure
 
 
-def test_a_doubted_number_fails_its_gate_and_says_the_doubt(tmp_path):
+@pytest.mark.parametrize("gate", [{"max_latency_ns": 1e9}, {"min_speedup": 0.1}])
+def test_a_doubted_number_fails_its_gate_and_says_the_doubt(tmp_path, gate):
     report = altered(after={"median_ms": 2.0, "high_ms": 2.1, "doubts": ["the clock was throttled"]})
-    (failure,) = check(write_bundle(tmp_path, report), max_latency_ns=1e9)["failures"]
+    (failure,) = check(write_bundle(tmp_path, report), **gate)["failures"]
     assert "the clock was throttled" in failure
+
+
+def test_a_doubt_about_the_uncut_network_is_a_doubt_about_the_speed_up(tmp_path):
+    report = altered(before={"median_ms": 4.0, "high_ms": 4.1, "doubts": ["the clock was throttled"]})
+    bundle = write_bundle(tmp_path, report)
+    assert check(bundle, max_latency_ns=1e9)["failures"] == []
+    assert len(check(bundle, min_speedup=0.1)["failures"]) == 1
 
 
 def test_a_changed_engine_is_found(tmp_path):

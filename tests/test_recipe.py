@@ -82,6 +82,8 @@ def test_a_file_is_read_with_its_paths_relative_to_itself(tmp_path):
         ({"max_drop": -1}, "max_drop: should be greater than or equal to 0"),
         ({"max_drop": 1}, "test: max_drop needs samples to measure accuracy with; give `validate`"),
         ({"criterion": "taylor"}, "criterion taylor needs data; give `data`"),
+        ({"criterion": "magic"}, "test: criterion: 'magic' is unknown; known are l1, l2, random"),
+        ({"normalisation": "l7"}, "test: normalisation: 'l7' is unknown; known are none, mean"),
         ({"recovery": {}}, "recovery needs data to train with; give `data`"),
         ({"absorb": True}, "absorb needs data to average over; give `data`"),
         ({"preprocessing": {"scale": -1}}, "scale -1.0 cannot divide pixels"),
@@ -148,7 +150,7 @@ def test_a_missing_file_and_a_folder_are_one_line(tmp_path):
 
 def test_a_recipe_is_frozen():
     with pytest.raises(ValidationError, match="frozen"):
-        made().goal = "latency<=0.1x"
+        made().goal = "latency<=0.1x"  # type: ignore[misc]
 
 
 def test_the_digest_forgets_field_order_and_where_results_are_kept():

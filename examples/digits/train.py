@@ -1,6 +1,6 @@
 """Train a small residual network on the handwritten digits that come with scikit-learn, for `make demo`.
 
-Writes digits.onnx (batch-norm kept, free batch), train.npz and test.npz into the output folder. The digits are real scans
+Writes digits.onnx (batch-norm kept, free batch), train.npz and test.npz into the output folder. The digits are scans
 (UCI optdigits, 1797 of 8 x 8 pixels), enlarged to 32 x 32 here; nothing is downloaded.
 """
 
@@ -88,7 +88,7 @@ def train(network: nn.Module, pictures: Tensor, labels: Tensor, *, epochs: int, 
     steps = len(pictures) // batch
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.1, total_steps=epochs * steps, pct_start=0.25)
-    network.train().to(memory_format=torch.channels_last)
+    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub leaves it out
     for epoch in range(epochs):
         order = torch.randperm(len(pictures), generator=generator)
         total = 0.0
@@ -113,12 +113,13 @@ def accuracy(network: nn.Module, pictures: Tensor, labels: Tensor) -> float:
 
 def export(network: nn.Module, path: Path) -> None:
     """Write ONNX with batch-norm as nodes of its own, so that what is cut can be trained on."""
+    network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
     with warnings.catch_warnings():
         # The newer exporter folds batch-norm away; the older one keeps it, and says twice that it is the older one.
         warnings.filterwarnings("ignore", message=".*legacy TorchScript-based ONNX export", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
         torch.onnx.export(
-            network.eval().to(memory_format=torch.contiguous_format),
+            network,
             (torch.zeros(1, 1, SIZE, SIZE),),
             str(path),
             input_names=["image"],
@@ -139,7 +140,7 @@ def save(path: Path, pictures: Tensor, labels: Tensor) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("demo-out"), help="folder to write into")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from pipeline.allocation.polish import polish
 from pipeline.allocation.problem import Budget, Choice, best_value, narrowest, validate, value_of, widest
 from pipeline.allocation.program import Program, formulate
 from pipeline.allocation.solver import NAME, minimise
+from pipeline.allocation.uniform import allocate_uniform
 
 TIME_LIMIT_S = 20.0
 GAP = 1e-3  # scores are estimates; a last thousandth of their sum is not worth waiting for
@@ -39,12 +40,11 @@ def allocate_exact(
     validate(choices, budgets)
     program = formulate(choices, budgets)
     solved = minimise(program, -program.value(), program.budgets, time_limit_s=time_limit_s, gap=gap)
-    plans = [descend(choices, budgets, solved.channels)] if solved.channels else []
-    if not solved.optimal and not solved.infeasible:
-        plans.append(descend(choices, budgets, widest(choices)))
-    within = [plan for plan in plans if plan is not None]
-    if not within:
-        within = [_cheapest(program, choices, budgets, time_limit_s)]
+    starts: list[Mapping[str, int]] = [solved.channels] if solved.channels else []
+    if not (solved.optimal and program.exact):
+        starts += [widest(choices), _common_share(choices, budgets)]
+    plans = [] if solved.infeasible else [descend(choices, budgets, start) for start in starts]
+    within = [plan for plan in plans if plan is not None] or [_cheapest(program, choices, budgets, time_limit_s)]
     bound = -solved.bound
     plan = max((polish(choices, budgets, plan) for plan in within), key=partial(value_of, choices))
     value = value_of(choices, plan)
@@ -67,6 +67,13 @@ def minimum_cost(
     target, *rows = program.budgets
     solved = minimise(program, target.weights, rows, time_limit_s=time_limit_s, gap=GAP)
     return budget.at(solved.channels or narrowest(choices))
+
+
+def _common_share(choices: Sequence[Choice], budgets: Sequence[Budget]) -> Mapping[str, int]:
+    try:
+        return allocate_uniform(choices, budgets).channels
+    except Unreachable:
+        return narrowest(choices)
 
 
 def _cheapest(

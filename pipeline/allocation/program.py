@@ -15,7 +15,7 @@ from pipeline.allocation.draft import Array, Columns, Draft
 from pipeline.allocation.problem import Budget, Choice, widest
 from pipeline.allocation.selectors import Costs, Selector, Terms, find_selectors, tabulate
 
-ROW_SCALE = 1e3  # a budget's row is scaled to this, so that the solver's tolerance of 1e-6 is 1e-9 of the budget
+ROW_SCALE = 1e2  # a budget's row is scaled to this, so that the solver's tolerance of 1e-6 is 1e-8 of the budget
 
 
 class BudgetRow(NamedTuple):

@@ -1,6 +1,10 @@
 """HiGHS, through scipy: the one place that knows its interface."""
 
-from collections.abc import Sequence
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -44,17 +48,18 @@ def minimise(
     may_miss = objective[program.slack] > 0
     upper = np.ones(count)
     upper[program.slack] = np.inf if may_miss else 0.0
-    result = milp(
-        objective * factor_up,
-        integrality=program.integer,
-        bounds=Bounds(np.zeros(count), upper),
-        constraints=LinearConstraint(
-            vstack([structure, csr_array(weights)]),
-            np.concatenate([program.low, np.full(len(limits), -np.inf)]),
-            np.concatenate([program.high, limits]),
-        ),
-        options={"time_limit": max(time_limit_s, 0.1), "mip_rel_gap": gap},
-    )
+    with _stdout_to_stderr():
+        result = milp(
+            objective * factor_up,
+            integrality=program.integer,
+            bounds=Bounds(np.zeros(count), upper),
+            constraints=LinearConstraint(
+                vstack([structure, csr_array(weights)]),
+                np.concatenate([program.low, np.full(len(limits), -np.inf)]),
+                np.concatenate([program.high, limits]),
+            ),
+            options={"time_limit": max(time_limit_s, 0.1), "mip_rel_gap": gap},
+        )
     bound = result.mip_dual_bound
     bound = -np.inf if bound is None or not np.isfinite(bound) else float(bound) / factor_up
     if result.x is None:
@@ -64,3 +69,19 @@ def minimise(
         for choice in program.choices
     }
     return Solution(channels, float(result.fun) / factor_up, bound, result.status == 0, infeasible=False)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """HiGHS prints some warnings to standard output whatever its options say, where they would break JSON."""
+    libc = ctypes.CDLL(None)
+    sys.stdout.flush()
+    libc.fflush(None)
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        libc.fflush(None)  # what C buffered belongs to the detour
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -73,7 +73,7 @@ def compress_command(
         typer.Option("--example-inputs", metavar="MODULE:CALLABLE", help="What a torch module is traced with."),
     ] = None,
     criterion: options.Criterion = None,
-    normalise: options.Normalise = None,
+    normalise: options.Normalise = "l2",
     regularise: Annotated[
         str | None,
         typer.Option(
@@ -92,7 +92,7 @@ def compress_command(
         typer.Option("--samples", help="How many samples channels are scored with.", rich_help_panel="Importance"),
     ] = None,
     allocator: options.Allocator = "exact",
-    floor: options.Floor = None,
+    floor: options.Floor = 0.1,
     no_vanish: Annotated[
         bool, typer.Option("--no-vanish", help="Leave something of every residual branch.", rich_help_panel="Widths")
     ] = False,

@@ -1,5 +1,6 @@
 """`cutback profile`, `predict`, `measure`, `targets` and `db`: what a device says."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -39,11 +40,12 @@ def predict_command(
     db: options.Database = None,
     json: options.Json = False,
 ) -> None:
-    """Predict the latency of a cut from the profile database; nothing is run."""
+    """Predict the latency of a cut from measured kernels; those that the profile database lacks are timed first."""
     shapes = options.parse_shapes(shape)
     from pipeline.predict import predict
 
-    result = predict(model, plan, shapes=shapes, target=target, db=db)
+    with progress() as on_progress:
+        result = predict(model, plan, shapes=shapes, target=target, db=db, on_progress=on_progress)
     if json:
         print_json(result)
     else:
@@ -85,28 +87,25 @@ def measure_command(
 
 def targets_command(json: options.Json = False) -> None:
     """List the devices that --target may name."""
-    from dataclasses import asdict
-
     from targets.target import BUILT_IN
 
     found = [asdict(target) for target in BUILT_IN]
     if json:
         print_json(found)
     else:
-        from pipeline.cli.tables import print_rows
+        from pipeline.cli.tables import print_targets
 
-        print_rows("Targets", found)
+        print_targets(found)
 
 
 def db_command(db: options.Database = None, json: options.Json = False) -> None:
     """Say what the profile database holds: devices, stacks, kernels."""
     from targets.profiles.store import ProfileStore
 
-    store = ProfileStore(db)
-    found = list(store.summary())
+    found = [asdict(line) for line in ProfileStore(db).summary()]
     if json:
         print_json(found)
     else:
-        from pipeline.cli.tables import print_rows
+        from pipeline.cli.tables import print_coverage
 
-        print_rows("Profile database", found)
+        print_coverage(found)

@@ -38,7 +38,7 @@ def prune_command(
         str,
         typer.Option("--criterion", metavar="NAME", help="How channels are scored; l1, l2 and random need no data."),
     ] = "l2",
-    normalise: options.Normalise = None,
+    normalise: options.Normalise = "l2",
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="PLAN.json", help="Write what is kept, for predict.")
     ] = None,
@@ -57,7 +57,7 @@ def prune_command(
     std: options.Std = None,
     layout: options.Layout = None,
     allocator: options.Allocator = "exact",
-    floor: options.Floor = None,
+    floor: options.Floor = 0.1,
     exclude: options.Exclude = None,
     seed: options.Seed = 0,
     db: options.Database = None,

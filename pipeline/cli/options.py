@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,7 +45,7 @@ Criterion = Annotated[
     typer.Option("--criterion", metavar="NAME", help="How channels are scored.", rich_help_panel="Importance"),
 ]
 Normalise = Annotated[
-    str | None,
+    str,
     typer.Option(
         "--normalise",
         metavar="NAME",
@@ -63,7 +63,7 @@ Allocator = Annotated[
     ),
 ]
 Floor = Annotated[
-    float | None,
+    float,
     typer.Option("--floor", help="Share of its channels that every group keeps at least.", rich_help_panel="Widths"),
 ]
 Exclude = Annotated[
@@ -148,7 +148,7 @@ def parse_pixels(text: str | None, option: str) -> int | tuple[int, int] | None:
 
 def preprocessing_fields(
     resize: str | None, crop: str | None, scale: float | None, mean: str | None, std: str | None, layout: str | None
-) -> dict[str, object] | None:
+) -> dict[str, Any] | None:
     """The fields of Preprocessing that were given; None where none was."""
     fields = {
         "resize": parse_pixels(resize, "--resize"),

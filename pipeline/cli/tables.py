@@ -154,11 +154,10 @@ def print_profile(result: Mapping[str, Any]) -> None:
     ]
     out.print(table("Kernels", ("kernel", "op", "us", "share"), rows, left=2))
     stairs = [
-        (escape(str(stair["title"])), escape(str(stair["op"])), ", ".join(map(str, stair["edges"])))
-        for stair in result.get("stairs") or ()
+        (escape(str(stair["title"])), ", ".join(map(str, stair["edges"]))) for stair in result.get("stairs") or ()
     ]
     if stairs:
-        out.print(table("Widths up to which a kernel takes no longer", ("kernel", "op", "right edges"), stairs, left=3))
+        out.print(table("Widths worth having: a channel more costs a step", ("group", "channels"), stairs, left=2))
     if result.get("heldout"):
         heldout = result["heldout"]
         errors = [
@@ -217,15 +216,34 @@ def print_check(result: Mapping[str, Any]) -> None:
     print_doubts(out, result.get("doubts"))
 
 
-def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows that share their columns."""
+def print_targets(found: Sequence[Mapping[str, Any]]) -> None:
+    columns = list(found[0])
+    rows = [[escape(str(target[column])) for column in columns] for target in found]
+    console().print(table("Targets", columns, rows, left=len(columns)))
+
+
+def print_coverage(found: Sequence[Mapping[str, Any]]) -> None:
     out = console()
-    if not rows:
-        out.print(f"{title}: nothing yet")
+    if not found:
+        out.print("The profile database is empty. Fill it with: cutback profile MODEL")
         return
-    columns = list(rows[0])
-    shown = [["-" if row.get(column) is None else escape(str(row[column])) for column in columns] for row in rows]
-    out.print(table(title, [column.replace("_", " ") for column in columns], shown, left=len(columns)))
+    rows = [
+        (
+            *(brief(line[column]) for column in ("device", "stack", "regime")),
+            number(line["kernels"]),
+            number(line["rows"]),
+            f"{line['oldest']}\n{line['newest']}",
+        )
+        for line in found
+    ]
+    columns = ("device", "stack", "regime", "kernels", "rows", "oldest and newest")
+    out.print(table("Profile database", columns, rows, left=3))
+
+
+def brief(parts: Mapping[str, Any]) -> str:
+    """What is short of a description, a line each; lists and options are for --json."""
+    shown = {name: value for name, value in parts.items() if value is not None and not isinstance(value, (list, dict))}
+    return escape("\n".join(f"{name} {value}".replace("_", " ") for name, value in shown.items()))
 
 
 def print_doubts(out: Console, doubts: Sequence[Any] | None) -> None:

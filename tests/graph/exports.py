@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 
 import onnx
@@ -12,52 +12,54 @@ from torch import nn
 
 from tests.graph import zoo
 
-
-def dynamo_folded(network: nn.Module, free: bool) -> bytes:
-    return _dynamo(network, free, optimize=True)
+EXPORTERS = ("dynamo_folded", "dynamo_kept", "legacy_folded", "legacy_kept")
 
 
-def dynamo_kept(network: nn.Module, free: bool) -> bytes:
-    return _dynamo(network, free, optimize=False)
-
-
-def legacy_kept(network: nn.Module, free: bool) -> bytes:
-    return _legacy(network, free, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)
-
-
-def legacy_folded(network: nn.Module, free: bool) -> bytes:
-    return _legacy(network, free)
-
-
-EXPORTERS: Mapping[str, Callable[[nn.Module, bool], bytes]] = {
-    "dynamo_folded": dynamo_folded,
-    "dynamo_kept": dynamo_kept,
-    "legacy_folded": legacy_folded,
-    "legacy_kept": legacy_kept,
-}
+def exported(family: str, exporter: str, *, free: bool) -> onnx.ModelProto:
+    """The family's network as this exporter writes it; exported once per test session."""
+    files = _dynamo(family, free) if exporter.startswith("dynamo") else _legacy(family, free)
+    return onnx.load_from_string(files[exporter])
 
 
 @cache
-def exported(family: str, exporter: str, *, free: bool) -> onnx.ModelProto:
-    """The family's network as this exporter writes it; once per test session."""
-    network = zoo.build(family)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporters' own deprecations are not ours to fix
-        return onnx.load_from_string(EXPORTERS[exporter](network, free))
+def _dynamo(family: str, free: bool) -> Mapping[str, bytes]:
+    """One trace gives both: the program is optimised (batch-norm folded) only after it was written once."""
+    shapes = ({0: torch.export.Dim("batch")},) if free else None
+    with _quiet():
+        program = torch.onnx.export(
+            _network(family), zoo.example(2 if free else 1), dynamo=True, optimize=False, dynamic_shapes=shapes,
+            verbose=False,
+        )  # fmt: skip
+        assert program is not None
+        kept = program.model_proto.SerializeToString()
+        program.optimize()
+        return {"dynamo_kept": kept, "dynamo_folded": program.model_proto.SerializeToString()}
 
 
-def _dynamo(network: nn.Module, free: bool, *, optimize: bool) -> bytes:
-    dynamic = ({0: torch.export.Dim("batch")},) if free else None
-    program = torch.onnx.export(
-        network, zoo.example(2 if free else 1), dynamo=True, optimize=optimize, dynamic_shapes=dynamic, verbose=False
-    )
-    assert program is not None
-    return program.model_proto.SerializeToString()
-
-
-def _legacy(network: nn.Module, free: bool, **options: object) -> bytes:
-    target = io.BytesIO()
-    names = {"input_names": ["input"], "output_names": ["output"]}
+@cache
+def _legacy(family: str, free: bool) -> Mapping[str, bytes]:
+    preserve = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
     axes = {"dynamic_axes": {"input": {0: "batch"}, "output": {0: "batch"}}} if free else {}
-    torch.onnx.export(network, zoo.example(), target, dynamo=False, **names, **axes, **options)  # type: ignore[arg-type]
-    return target.getvalue()
+    written = {}
+    for exporter, options in (("legacy_folded", {}), ("legacy_kept", preserve)):
+        target = io.BytesIO()
+        with _quiet():
+            torch.onnx.export(
+                _network(family), zoo.example(), target, dynamo=False, input_names=["input"],
+                output_names=["output"], **axes, **options,
+            )  # type: ignore[arg-type] # fmt: skip
+        written[exporter] = target.getvalue()
+    return written
+
+
+@cache
+def _network(family: str) -> nn.Module:
+    return zoo.build(family)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """The exporters' own deprecations and progress are not ours to fix."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -4,7 +4,7 @@ Each is the family's own block structure, written here; only widths and depths a
 a fixed seed, and batch-norm statistics are made uneven, so that a cut which takes the wrong channel shows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -287,10 +287,14 @@ FAMILIES: Mapping[str, Callable[[], nn.Module]] = {
 
 
 def build(family: str) -> nn.Module:
-    """The network in eval mode, with weights that are the same every time and no two channels alike."""
+    """The network in eval mode, with weights that are the same every time, no two channels alike and none faint."""
     torch.manual_seed(0)
     network = FAMILIES[family]()
     for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.2)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
@@ -301,5 +305,3 @@ def build(family: str) -> nn.Module:
 
 def example(batch: int = 1) -> tuple[Tensor, ...]:
     return (torch.randn(batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)),)
-
-

@@ -1,0 +1,325 @@
+"""What the report says, as tables of text: the same for every form it takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from pipeline.report.text import (
+    DASH,
+    as_float,
+    count,
+    duration,
+    entries,
+    factor,
+    floats,
+    interval,
+    milliseconds,
+    number,
+    percent,
+    points,
+    read,
+    share,
+    size,
+    texts,
+    words,
+)
+
+Report = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text; `numeric` are the columns that align on the right."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+
+@dataclass(frozen=True)
+class Headline:
+    model: str
+    goal: str
+    target: str
+    met: bool | None
+    created: str
+    version: str
+
+    @property
+    def verdict(self) -> str:
+        return "not judged" if self.met is None else "met" if self.met else "not met"
+
+
+def headline(report: Report) -> Headline:
+    met = read(report, "met")
+    return Headline(
+        PurePath(str(read(report, "model", "path") or "model")).name,
+        words(read(report, "goal")),
+        words(read(report, "target", "name")),
+        met if isinstance(met, bool) else None,
+        str(read(report, "created") or ""),
+        str(read(report, "cutback") or ""),
+    )
+
+
+def doubts(report: Report) -> list[str]:
+    """Every doubt that travels with a number, each once."""
+    found = texts(report, "doubts")
+    for side in ("before", "after"):
+        found += [
+            f"{side}: {text}" for text in texts(report, "latency", side, "doubts") if not any(text in t for t in found)
+        ]
+    verdict = read(report, "latency", "ratio", "verdict")
+    if verdict in ("slower", "inconclusive"):
+        found.append(f"The measured comparison is {verdict}: no speed-up may be claimed from it.")
+    inexact = read(report, "proof", "inexact_groups")
+    if as_float(inexact):
+        found.append(
+            f"Not exact where a norm or softmax runs across the cut ({words(inexact)} of the groups): not proved there."
+        )
+    return found
+
+
+def comparison(report: Report) -> Table:
+    """Before beside after, one row a quantity."""
+    latency, accuracy = read(report, "latency"), read(report, "accuracy")
+    rows = []
+    for name, key in (("Latency, median", "median_ms"), ("Latency, p90", "p90_ms"), ("Latency, p99", "p99_ms")):
+        pair = [read(latency, side, key) for side in ("before", "after")]
+        if any(as_float(v) is not None for v in pair) if key == "median_ms" else all(as_float(v) for v in pair):
+            rows.append(
+                (name, *map(milliseconds, pair), speed_up(report) if key == "median_ms" else quotient(pair[0], pair[1]))
+            )
+    ends = [[read(latency, side, end) for end in ("low_ms", "high_ms")] for side in ("before", "after")]
+    if any(as_float(low) is not None for low, _ in ends):
+        rows.append((f"{confidence(report)} interval", *(interval(low, high, unit=" ms") for low, high in ends), ""))
+    for name, key in (("Multiply-adds", "flops"), ("Parameters", "params")):
+        pair = [read(report, key, side) for side in ("before", "after")]
+        if any(as_float(value) is not None for value in pair):
+            rows.append((name, *map(count, pair), quotient(pair[0], pair[1], " fewer")))
+    if accuracy:
+        pair = [read(accuracy, side) for side in ("before", "after")]
+        rows.append((accuracy_name(report), *map(percent, pair), points(change(report))))
+    return Table(("", "before", "after", "change"), tuple(rows), frozenset({1, 2, 3}))
+
+
+def speed_up(report: Report) -> str:
+    """The measured ratio with its interval and verdict."""
+    ratio = read(report, "latency", "ratio")
+    if as_float(read(ratio, "value")) is None:
+        return DASH
+    ends = interval(read(ratio, "low"), read(ratio, "high"), 3)
+    return f"{factor(ratio['value'])} ({ends}), {words(read(ratio, 'verdict'))}"
+
+
+def quotient(before: Any, after: Any, what: str = "") -> str:
+    up, down = as_float(before), as_float(after)
+    return DASH if up is None or not down else factor(up / down) + what
+
+
+def confidence(report: Report) -> str:
+    known = as_float(read(report, "latency", "ratio", "confidence"))
+    return f"{100 * (known or 0.99):g} %"
+
+
+def accuracy_name(report: Report) -> str:
+    metric, samples = read(report, "accuracy", "metric"), read(report, "accuracy", "count")
+    return words(metric) + (f" on {samples} samples" if as_float(samples) is not None else "")
+
+
+def change(report: Report) -> float | None:
+    """Accuracy after less accuracy before, in points."""
+    drop = as_float(read(report, "accuracy", "drop"))
+    return None if drop is None else 0.0 - drop
+
+
+def accuracy(report: Report) -> Table:
+    if not read(report, "accuracy"):
+        return Table((), ())
+    before = as_float(read(report, "accuracy", "before"))
+    rows = []
+    for name, key in (("uncut", "before"), ("cut, before recovery", "cut"), ("after recovery", "after")):
+        value = as_float(read(report, "accuracy", key))
+        away = DASH if value is None or before is None or key == "before" else points(value - before)
+        rows.append((name, percent(value), away))
+    return Table((accuracy_name(report), "accuracy", "change"), tuple(rows), frozenset({1, 2}))
+
+
+def rounds(report: Report) -> Table:
+    """Predicted beside measured."""
+    rows = tuple(
+        (
+            str(index),
+            *(milliseconds(read(entry, key)) for key in ("budget_ms", "predicted_ms", "measured_ms")),
+            interval(read(entry, "low_ms"), read(entry, "high_ms"), unit=" ms"),
+            error(read(entry, "predicted_ms"), read(entry, "measured_ms")),
+        )
+        for index, entry in enumerate(entries(report, "latency", "rounds"), 1)
+    )
+    columns = ("round", "budget", "predicted", "measured", f"{confidence(report)} interval", "prediction off by")
+    return Table(columns, rows, frozenset(range(6)))
+
+
+def error(predicted: Any, measured: Any) -> str:
+    expected, found = as_float(predicted), as_float(measured)
+    if expected is None or not found:
+        return DASH
+    off = 100 * (expected / found - 1)
+    return ("+" if off > 0 else "") + number(off, 2, " %")
+
+
+def heldout(report: Report) -> str:
+    """One sentence on how well latency is predicted for widths that were not learned from."""
+    found = read(report, "latency", "heldout")
+    if as_float(read(found, "median_error")) is None:
+        return ""
+    return (
+        f"On {words(read(found, 'plans'))} held-out cuts the prediction was off by {share(found['median_error'])} at "
+        f"the median and {share(read(found, 'p95_error'))} at the 95th percentile."
+    )
+
+
+def widths(report: Report) -> Table:
+    rows = tuple(
+        (
+            words(group.get("id")),
+            words(group.get("width")),
+            words(group.get("kept")),
+            kept_share(group),
+            ", ".join(remarks(group)),
+        )
+        for group in entries(report, "groups")
+    )
+    return Table(("group", "before", "after", "kept", ""), rows, frozenset({1, 2, 3}))
+
+
+def kept_share(group: Report) -> str:
+    width, kept = as_float(group.get("width")), as_float(group.get("kept"))
+    return DASH if not width or kept is None else f"{100 * kept / width:.0f} %"
+
+
+def remarks(group: Report) -> list[str]:
+    found = []
+    if as_float(group.get("kept")) == 0:
+        found.append("branch vanished")
+    if group.get("locked"):
+        found.append(f"locked: {group['locked']}")
+    if group.get("exact") is False:
+        found.append("not exact")
+    if (as_float(group.get("step")) or 1) > 1:
+        found.append(f"in steps of {words(group['step'])}")
+    return found
+
+
+def importance(report: Report) -> Table:
+    """Scores of the groups that were scored."""
+    rows = []
+    for group in entries(report, "groups"):
+        scores = sorted(value for value in floats(group, "importance") if value == value)
+        if scores:
+            middle = scores[len(scores) // 2]
+            shown = (number(value) for value in (scores[0], middle, scores[-1]))
+            rows.append((words(group.get("id")), str(len(scores)), *shown))
+    return Table(("group", "channels", "least", "median", "greatest"), tuple(rows), frozenset({1, 2, 3, 4}))
+
+
+def stairs(report: Report) -> Table:
+    rows = tuple(
+        (words(stair.get("title")), words(stair.get("op")), words(stair.get("edges")), words(stair.get("chosen")))
+        for stair in entries(report, "stairs")
+    )
+    return Table(("stairs of", "kind", "candidate widths", "chosen"), rows, frozenset({3}))
+
+
+def recovery(report: Report) -> Table:
+    rows = tuple(
+        (
+            words(epoch.get("epoch")),
+            number(epoch.get("loss"), 4),
+            percent(epoch.get("accuracy")),
+            number(epoch.get("learning_rate"), 2),
+            duration(epoch.get("seconds")),
+        )
+        for epoch in entries(report, "recovery", "epochs")
+    )
+    return Table(("epoch", "loss", "accuracy", "learning rate", "took"), rows, frozenset(range(5)))
+
+
+def engines(report: Report) -> Table:
+    rows = tuple(
+        (
+            words(engine.get("path")),
+            words(engine.get("runtime")),
+            words(engine.get("precision")),
+            size(engine.get("bytes")),
+            words(engine.get("sha256")),
+        )
+        for engine in entries(report, "engines")
+    )
+    return Table(("engine", "runtime", "precision", "size", "sha256"), rows, frozenset({3}))
+
+
+def checks(report: Report) -> Table:
+    """How the cut was chosen and what was proved of it."""
+    proof, solver, criterion = (read(report, key) for key in ("proof", "solver", "criterion"))
+    rows = []
+    if proof:
+        rows.append(
+            (
+                "Cut equals the masked original",
+                ", ".join(
+                    f"{label} {scientific(read(proof, key))}"
+                    for label, key in (("relative error", "relative_error"), ("tolerance", "tolerance"))
+                ),
+            )
+        )
+        exact = f"{words(read(proof, 'exact_groups'))} proved, {words(read(proof, 'inexact_groups'))} not exact"
+        rows.append(("Groups", exact))
+    if solver:
+        how = [f"{words(read(solver, 'allocator'))} allocation by {words(read(solver, 'name'))}"]
+        how += [words(read(solver, "status"))] if read(solver, "status") else []
+        if as_float(read(solver, "gap")) is not None:
+            how.append(f"at most {share(solver['gap'])} from the best")
+        if as_float(read(solver, "seconds")) is not None:
+            how.append(f"in {duration(solver['seconds'])}")
+        rows.append(("Widths", ", ".join(how)))
+    if criterion:
+        rows.append(("Importance", words(read(criterion, "name"))))
+        rows += [
+            (label, words(read(criterion, key)))
+            for label, key in (("Normalisation", "normalisation"), ("Cost regularisation", "regularisation"))
+            if read(criterion, key)
+        ]
+    return Table(("", ""), tuple(rows))
+
+
+def scientific(value: Any) -> str:
+    known = as_float(value)
+    return DASH if known is None else f"{known:.1e}".replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
+def device(report: Report) -> Table:
+    """Target, device and stack, as the device itself reports them."""
+    rows = []
+    model = read(report, "model")
+    if model:
+        inputs = [
+            f"{e.get('name')} {words(e.get('dtype'))} [{words(e.get('shape'))}]" for e in entries(model, "inputs")
+        ]
+        rows += [("Model", words(read(model, "path"))), ("Model sha256", words(read(model, "sha256")))]
+        rows += [("Inputs", "; ".join(inputs))] if inputs else []
+    for part, label in (("target", "Target"), ("device", "")):
+        found = read(report, part)
+        if not isinstance(found, Mapping):
+            continue
+        for key, value in found.items():
+            if isinstance(value, Mapping):
+                title = str(key).replace("_", " ").capitalize()
+                rows += [(f"{title}: {str(k).replace('_', ' ')}", words(v)) for k, v in value.items()]
+            else:
+                rows.append((f"{label} {str(key).replace('_', ' ')}".strip().capitalize(), words(value)))
+    return Table(("", ""), tuple(rows))
