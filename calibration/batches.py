@@ -81,21 +81,23 @@ def take(samples: Samples, count: int, seed: int = 0) -> Samples:
         return samples
     chosen = order(len(samples), seed)[:count]
     chosen.sort()
-    return _Subset(samples, chosen)
+    return Subset(samples, chosen)
 
 
 @final
-class _Subset(Samples):
-    def __init__(self, samples: Samples, chosen: NDArray[np.int64]) -> None:
+class Subset(Samples):
+    """The examples of `samples` at `places`, in that order."""
+
+    def __init__(self, samples: Samples, places: NDArray[np.int64]) -> None:
         self._samples = samples
-        self._chosen = chosen
+        self._places = places
 
     @property
     def labelled(self) -> bool:
         return self._samples.labelled
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return len(self._places)
 
     def read(self, indices: NDArray[np.int64]) -> Batch:
-        return self._samples.read(self._chosen[indices])
+        return self._samples.read(self._places[indices])

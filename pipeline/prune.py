@@ -11,6 +11,7 @@ from pipeline.allocation import keep as keep_share
 from pipeline.goal import Goal
 from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.model import save
+from pipeline.importance import default_normalisation
 from pipeline.latency.profiling import PlanSpace, profile_network
 from pipeline.plan import describe_plan, write_plan
 from pipeline.stages.absorbing import absorb_means
@@ -36,7 +37,7 @@ def prune(
     goal: Goal | None = None,
     target: str = "local",
     criterion: str = "l2",
-    normalisation: str = "l2",
+    normalisation: str | None = None,
     seed: int = 0,
     plan: Path | None = None,
     masked: Path | None = None,
@@ -65,7 +66,8 @@ def prune(
     # What a norm runs over changes its statistics when cut: a bare share must be exact, so those groups stay.
     groups = groups_to_cut(opened.channels, exclude=exclude)
     scores = score_channels(
-        opened.model, opened.channels, groups, criterion=criterion, normalisation=normalisation, samples=samples,
+        opened.model, opened.channels, groups, criterion=criterion,
+        normalisation=normalisation or default_normalisation(criterion), samples=samples,
         seed=seed, on_progress=on_progress,
     )  # fmt: skip
     if keep is not None:

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from calibration.preprocessing import Preprocessing
 from pipeline.goal import parse_goal
 from pipeline.importance.criteria import CRITERIA
-from pipeline.importance.normalise import NORMALISATIONS
+from pipeline.importance.normalise import NORMALISATIONS, default_normalisation
 from pipeline.training.config import RecoveryConfig
 from targets.errors import BadInput
 
@@ -61,8 +61,8 @@ class Recipe(Part):
     max_drop: NotNegative | None = None
     """Most accuracy that may be lost, in the metric's points."""
     criterion: str
-    """How channels are scored; "taylor" with data, else "l2"."""
-    normalisation: str = "l2"
+    """How channels are scored; "taylor-gate" with data, else "l2"."""
+    normalisation: str
     """How scores of different groups are made comparable."""
     regularisation: Regularisation = Regularisation()
     samples_for_scoring: PositiveInt = 1024
@@ -92,7 +92,13 @@ class Recipe(Part):
         if not isinstance(fields, Mapping):
             return fields
         with_data = fields.get("data") is not None
-        return {"criterion": "taylor" if with_data else "l2", "recovery": {} if with_data else None, **fields}
+        criterion = fields.get("criterion", "taylor-gate" if with_data else "l2")
+        filled = {
+            "criterion": criterion,
+            "normalisation": default_normalisation(str(criterion)),
+            "recovery": {} if with_data else None,
+        }
+        return {**filled, **fields}
 
     @field_validator("preprocessing", mode="before")
     @classmethod

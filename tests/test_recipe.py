@@ -29,7 +29,7 @@ def test_least_recipe_scores_by_weights_and_trains_nothing():
 
 def test_data_brings_the_taylor_criterion_and_recovery():
     recipe = made(data="train.npz")
-    assert recipe.criterion == "taylor"
+    assert recipe.criterion == "taylor-gate"
     assert recipe.recovery == RecoveryConfig()
 
 

@@ -73,7 +73,7 @@ def compress_command(
         typer.Option("--example-inputs", metavar="MODULE:CALLABLE", help="What a torch module is traced with."),
     ] = None,
     criterion: options.Criterion = None,
-    normalise: options.Normalise = "l2",
+    normalise: options.Normalise = None,
     regularise: Annotated[
         str | None,
         typer.Option(

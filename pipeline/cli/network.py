@@ -38,7 +38,7 @@ def prune_command(
         str,
         typer.Option("--criterion", metavar="NAME", help="How channels are scored; l1, l2 and random need no data."),
     ] = "l2",
-    normalise: options.Normalise = "l2",
+    normalise: options.Normalise = None,
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="PLAN.json", help="Write what is kept, for predict.")
     ] = None,

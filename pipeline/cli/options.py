@@ -45,11 +45,11 @@ Criterion = Annotated[
     typer.Option("--criterion", metavar="NAME", help="How channels are scored.", rich_help_panel="Importance"),
 ]
 Normalise = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--normalise",
         metavar="NAME",
-        help="How scores of different groups are made comparable.",
+        help="How scores of different groups are made comparable; else as the criterion wants it.",
         rich_help_panel="Importance",
     ),
 ]

@@ -11,11 +11,14 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from pipeline.graph.channels import ChannelGroup, Kept
+from pipeline.graph.channels import Kept, Read
 from pipeline.graph.couple import Channels
+from pipeline.graph.editing import set_nodes
 from pipeline.graph.labels import IndexEdit, SizeEdit
-from pipeline.graph.model import Model, infer_shapes
+from pipeline.graph.model import Model
 from pipeline.graph.normalise import constants_are_folded, dead_nodes_are_gone, opset
+from pipeline.graph.shapes import infer_shapes, infer_types
+from pipeline.graph.vanish import vanishing_branches
 from targets.errors import BadInput
 
 Plan = dict[str, dict[int, list[int]]]  # initialiser -> axis -> kept indices
@@ -65,9 +68,10 @@ def cut(model: Model, channels: Channels, kept: Kept) -> Model:
     _count_again(nodes, channels.sizes, stays, opset(model.proto))
     for edit in channels.indices:
         _renumber(nodes[edit.node], edit, stays)
-    for group in channels.groups:
-        if group.vanishes and not full[group.id]:
-            _remove_branch(graph, nodes, group, model)
+    gone = [group.id for group in channels.groups if group.vanishes and not full[group.id]]
+    branches = vanishing_branches(model, channels) if gone else {}
+    for end in {end for name in gone for end in branches[name].ends}:
+        _leave_constant(nodes[end], model)
     proto = gs.export_onnx(graph.cleanup().toposort(), ir_version=model.proto.ir_version)
     for step in (constants_are_folded, dead_nodes_are_gone):
         step(proto, model.bound)
@@ -75,21 +79,54 @@ def cut(model: Model, channels: Channels, kept: Kept) -> Model:
 
 
 def masked(model: Model, channels: Channels, kept: Kept) -> Model:
-    """The uncut graph with each removed channel zeroed where it is read: in the consumers' weights."""
+    """The uncut graph with each removed channel zeroed where it is read.
+
+    That is in the consumers' weights; before a reader without weights a Mul by zeros and ones does it.
+    """
     full = whole(channels, kept)
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    nodes = {node.name: node for node in proto.graph.node}
+    unweighted: dict[tuple[str, int], tuple[Read, NDArray[np.bool_]]] = {}
     for group in channels.groups:
         stays = np.zeros(group.channels, bool)
         stays[list(full[group.id])] = True
+        if stays.all():
+            continue
+        weights = {piece.tensor for piece in group.slices if piece.role == "reads"}
         for piece in group.slices:
-            gone = (piece.channel >= 0) & ~stays[piece.channel]
-            if piece.role == "reads" and gone.any():
+            if piece.role == "reads":
+                gone = (piece.channel >= 0) & ~stays[piece.channel]
                 values = numpy_helper.to_array(tensors[piece.tensor]).copy()
                 np.moveaxis(values, piece.axis, 0)[gone] = 0
                 tensors[piece.tensor].CopyFrom(numpy_helper.from_array(values, piece.tensor))
+        for read in group.reads:
+            if not weights.intersection(nodes[read.node].input):
+                _, line = unweighted.setdefault((read.node, read.input), (read, np.ones(len(read.channel), bool)))
+                line &= (read.channel < 0) | stays[read.channel]
+    _mask_activations(proto, model, unweighted)
     return Model(proto, model.bound, model.shapes)
+
+
+def _mask_activations(
+    proto: onnx.ModelProto, model: Model, masks: dict[tuple[str, int], tuple[Read, NDArray[np.bool_]]]
+) -> None:
+    kept = []
+    types = infer_types(proto, model.bound) if masks else {}
+    for node in proto.graph.node:
+        for number, name in enumerate(node.input):
+            if (node.name, number) in masks:
+                read, line = masks[node.name, number]
+                rank = len(model.shapes[name])
+                dtype = onnx.helper.tensor_dtype_to_np_dtype(types.get(name, onnx.TensorProto.FLOAT))
+                values = line.reshape([-1 if axis == read.axis else 1 for axis in range(rank)]).astype(dtype)
+                mask, product = f"{node.name}:{number}:mask", f"{node.name}:{number}:masked"
+                proto.graph.initializer.append(numpy_helper.from_array(values, mask))
+                kept.append(onnx.helper.make_node("Mul", [name, mask], [product], f"{node.name}:{number}:mul"))
+                node.input[number] = product
+        kept.append(node)
+    set_nodes(proto.graph, kept)
 
 
 def _count_again(
@@ -134,23 +171,19 @@ def _renumber(node: gs.Node, edit: IndexEdit, stays: NDArray[np.bool_]) -> None:
     node.inputs[edit.input].values = position[wrapped[kept[wrapped]]].astype(indices.dtype)
 
 
-def _remove_branch(graph: gs.Graph, nodes: dict[str, gs.Node], group: ChannelGroup, model: Model) -> None:
-    """Readers of nothing give their bias, the same at every position."""
-    for read in group.reads:
-        node = nodes[read.node]
-        output = node.outputs[0]
-        rank = len(model.shapes[output.name])
-        channel_axis = 1 if node.op in ("Conv", "ConvTranspose", "Gemm") else rank - 1
-        out_axis = {"Conv": 0, "ConvTranspose": 1}.get(node.op, 0 if node.attrs.get("transB") else 1)
-        weight = node.inputs[1].values
-        size = weight.shape[out_axis]
-        has_bias = node.op != "MatMul" and len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant)
-        scale = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
-        bias = np.asarray(node.inputs[2].values) * scale if has_bias else np.zeros(size)
-        shape = [size if axis == channel_axis else 1 for axis in range(rank)]
-        constant = gs.Constant(
-            f"{output.name}:constant", np.broadcast_to(bias, size).reshape(shape).astype(weight.dtype)
-        )
-        node.outputs = []
-        for reader in list(output.outputs):
-            reader.inputs = [constant if tensor is output else tensor for tensor in reader.inputs]
+def _leave_constant(node: gs.Node, model: Model) -> None:
+    """A reader of nothing gives its bias, the same at every position."""
+    output = node.outputs[0]
+    rank = len(model.shapes[output.name])
+    channel_axis = rank - 1 if node.op == "MatMul" else 1
+    out_axis = {"Conv": 0, "ConvTranspose": 1}.get(node.op, 0 if node.attrs.get("transB") else 1)
+    weight = node.inputs[1].values
+    size = weight.shape[out_axis] * (node.attrs.get("group", 1) if node.op == "ConvTranspose" else 1)
+    has_bias = node.op != "MatMul" and len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant)
+    scale = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
+    bias = np.asarray(node.inputs[2].values).reshape(-1) * scale if has_bias else np.zeros(1)
+    shape = [size if axis == channel_axis else 1 for axis in range(rank)]
+    constant = gs.Constant(f"{output.name}:constant", np.broadcast_to(bias, size).reshape(shape).astype(weight.dtype))
+    node.outputs = []
+    for reader in list(output.outputs):
+        reader.inputs = [constant if tensor is output else tensor for tensor in reader.inputs]

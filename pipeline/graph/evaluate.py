@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from pipeline.graph.editing import bodies, is_standard
+from pipeline.graph.editing import bodies, is_standard, opset
 
 Value = NDArray[np.generic]
 
@@ -17,6 +17,9 @@ NEVER_FOLDED = {
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike",
     "RandomUniformLike", "Multinomial", "Bernoulli",
 }  # fmt: skip
+
+# Below this one the reference implementation averages over the batch, as if every batch-norm were being trained.
+OPSET_OF_TRAINING_MODE = 15
 
 
 def evaluable(node: onnx.NodeProto) -> bool:
@@ -31,12 +34,23 @@ def evaluate(proto: onnx.ModelProto, node: onnx.NodeProto, inputs: Mapping[str, 
         for name, value in inputs.items()
     ]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    imports = proto.opset_import
+    if node.op_type == "BatchNormalization" and opset(proto) < OPSET_OF_TRAINING_MODE:
+        node, imports = _for_inference(node), [helper.make_opsetid("", OPSET_OF_TRAINING_MODE)]
     graph = helper.make_graph([node], "single", specs, outputs)
-    single = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
+    single = helper.make_model(graph, opset_imports=imports, ir_version=proto.ir_version)
     try:
         with np.errstate(all="ignore"):
             results = ReferenceEvaluator(single).run(None, dict(inputs))
     except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError):
         return None
-    plain = [np.asarray(result) if isinstance(result, np.generic) else result for result in results]
-    return plain if all(isinstance(result, np.ndarray) for result in plain) else None
+    values = [np.asarray(result) for result in results if isinstance(result, (np.ndarray, np.generic))]
+    return values if len(values) == len(results) else None  # a sequence is no value an initialiser can hold
+
+
+def _for_inference(node: onnx.NodeProto) -> onnx.NodeProto:
+    """The same batch-norm as the newer operator: attributes of the older ones say that it is not being trained."""
+    epsilon = [entry for entry in node.attribute if entry.name == "epsilon"]
+    newer = onnx.NodeProto(op_type=node.op_type, input=node.input, output=node.output[:1])
+    newer.attribute.extend(epsilon)
+    return newer

@@ -4,7 +4,7 @@ The optimiser changes the outputs of some networks by percents, so proofs run wi
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,14 +33,21 @@ def session(proto: onnx.ModelProto, *, optimise: bool = False, threads: int = 1)
         raise BadInput(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
 
 
+class Runner:
+    """A graph, loaded once and run as written; call it with inputs by name for all outputs by name."""
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self._names = [value.name for value in proto.graph.output]
+        self._session = session(proto)
+
+    def __call__(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, Any]:
+        try:
+            outputs = self._session.run(self._names, dict(feeds))
+        except Exception as error:
+            raise BadInput(f"ONNX Runtime cannot run the model: {' '.join(str(error).split())[:300]}") from error
+        return dict(zip(self._names, outputs, strict=True))
+
+
 def run_unoptimised(proto: onnx.ModelProto, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, Any]:
     """All graph outputs by name."""
-    names = [value.name for value in proto.graph.output]
-    return dict(zip(names, _run(session(proto), names, feeds), strict=True))
-
-
-def _run(opened: Any, names: Sequence[str], feeds: Mapping[str, NDArray[np.generic]]) -> list[Any]:
-    try:
-        return list(opened.run(list(names), dict(feeds)))
-    except Exception as error:
-        raise BadInput(f"ONNX Runtime cannot run the model: {' '.join(str(error).split())[:300]}") from error
+    return Runner(proto)(feeds)

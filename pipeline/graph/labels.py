@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.graph.channels import Labels
+from pipeline.graph.channels import Labels as Labels
 
 Role = Literal["makes", "reads", "rides"]
 
@@ -38,7 +38,7 @@ class LabelClasses:
 
     def find(self, labels: NDArray[np.integer]) -> Labels:
         """The class of each label, as its smallest member."""
-        roots = self._parent[labels]
+        roots: Labels = self._parent[labels]
         while True:
             above = self._parent[roots]
             if np.array_equal(above, roots):
@@ -49,12 +49,14 @@ class LabelClasses:
 
     def unite(self, first: NDArray[np.integer], second: NDArray[np.integer]) -> None:
         """Element by element: from now on `first[i]` and `second[i]` are one class."""
-        a, b = (self.find(np.ravel(side)) for side in np.broadcast_arrays(first, second))
-        differ = a != b
-        pairs = np.unique(np.stack([a[differ], b[differ]], axis=1), axis=0) if differ.any() else ()
-        for left, right in pairs:
-            x, y = self.find(np.asarray([left, right]))
-            self._parent[max(x, y)] = min(x, y)
+        a, b = (np.ravel(side) for side in np.broadcast_arrays(first, second))
+        while True:  # a class that several others want to swallow at once takes the smallest; the rest come next round
+            a, b = self.find(a), self.find(b)
+            differ = a != b
+            if not differ.any():
+                return
+            a, b = a[differ], b[differ]
+            np.minimum.at(self._parent, np.maximum(a, b), np.minimum(a, b))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,3 +162,10 @@ def simplify(labels: Labels) -> Labels:
 def labelled_axes(labels: Labels) -> tuple[int, ...]:
     """The axes along which labels change."""
     return tuple(axis for axis, size in enumerate(compact(labels).shape) if size > 1)
+
+
+def index_labels(labels: Labels, axis: int) -> Labels:
+    """All labels at each index of `axis`: (length of the axis, elements that share an index)."""
+    small = np.moveaxis(compact(labels), axis, 0)
+    lines = small.reshape(small.shape[0], -1)
+    return np.broadcast_to(lines, (labels.shape[axis], lines.shape[1]))

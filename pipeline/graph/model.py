@@ -86,8 +86,8 @@ def write_proto(proto: onnx.ModelProto, path: Path) -> None:
             Path(beside).write_bytes(proto.SerializeToString(deterministic=True))
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)
-        os.replace(beside, path)
+        Path(beside).chmod(0o666 & ~umask)
+        Path(beside).replace(path)
     finally:
         Path(beside).unlink(missing_ok=True)
 

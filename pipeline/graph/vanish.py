@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from pipeline.graph.channels import ChannelGroup
+from pipeline.graph.editing import captured_names, is_standard
 from pipeline.graph.labels import compact
 
 if TYPE_CHECKING:
@@ -26,30 +27,52 @@ PER_CHANNEL = {
     "BatchNormalization", "Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Clip", "Elu", "Selu",
     "Identity", "Dropout", "Cast",
 }  # fmt: skip
+# The same, where the other operand is a constant.
+BY_A_CONSTANT = {"Add", "Sub", "Mul", "Div"}
+# Readers of nothing give their bias.
+READERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 @dataclass(frozen=True)
 class Branch:
-    """What goes when a group is empty: the Adds where the branch ends, dead nodes, and groups that only live there."""
+    """What goes when a group is empty.
 
+    `ends` are the readers of the group that leave a constant in their place, `joins` the Adds where the branch then
+    ends. `dead` nodes go, the ends among them, and with them the `inner` groups, which live nowhere else.
+    """
+
+    ends: tuple[str, ...]
     joins: tuple[str, ...]
     dead: frozenset[str]
     inner: tuple[str, ...]
 
 
 def vanishing_branches(model: Model, channels: Channels) -> dict[str, Branch]:
-    """For each group that may lose all its channels, by id, what goes with it."""
+    """For each group that may lose all its channels, by id, what goes with it.
+
+    Branches never lie inside each other: where they would, the smaller ones may vanish, which leaves more choices. Nor
+    do two end in one Add, which would be left with constants only.
+    """
     graph = _Graph(model)
+    shown = _shown(graph, channels)
+    free = [g for number, g in enumerate(channels.groups) if not g.locked_because and number not in shown]
+    found = {group.id: ends for group in free if (ends := _ends(graph, group))}
+    dead = {name: graph.dead_without(set(ends)) for name, ends in found.items()}
+    owners = {group.id: _owners(graph, group) for group in channels.groups}
+    read_by: dict[str, set[str]] = defaultdict(set)
+    for group in channels.groups:
+        for read in group.reads:
+            read_by[read.node].add(group.id)
     branches: dict[str, Branch] = {}
     claimed: set[str] = set()
-    for number, group in enumerate(channels.groups):
-        joins = _joins(graph, channels, number, group)
-        # Two branches that both end in one Add would leave it with constants only: the first one may vanish.
-        if joins and not claimed.intersection(joins):
-            claimed.update(joins)
-            dead = graph.dead_without({read.node for read in group.reads})
-            inner = tuple(g.id for g in channels.groups if g is not group and _lives_in(graph, g, dead))
-            branches[group.id] = Branch(joins, dead, inner)
+    for group in sorted((group for group in free if group.id in found), key=lambda group: len(dead[group.id])):
+        ends, gone = found[group.id], dead[group.id]
+        inner = [name for name, nodes in owners.items() if name != group.id and nodes and nodes <= gone]
+        whole = all(read.node in gone for read in group.reads)
+        emptied = set().union(*(read_by[end] for end in ends)) <= {group.id, *inner}
+        if whole and emptied and claimed.isdisjoint((*ends.values(), *gone)):
+            claimed.update(ends.values())
+            branches[group.id] = Branch(tuple(ends), tuple(ends.values()), gone, tuple(inner))
     return branches
 
 
@@ -63,7 +86,7 @@ class _Graph:
         self.readers: dict[str, list[str]] = defaultdict(list)
         for node in model.proto.graph.node:
             self.maker.update((name, node.name) for name in node.output if name)
-            for name in node.input:
+            for name in (*node.input, *(name for entry in node.attribute for name in captured_names(entry))):
                 self.readers[name].append(node.name)
         self.outputs = {value.name for value in model.proto.graph.output}
         self.constants = {tensor.name for tensor in model.proto.graph.initializer}
@@ -83,45 +106,49 @@ class _Graph:
         return frozenset(dead)
 
 
-def _joins(graph: _Graph, channels: Channels, number: int, group: ChannelGroup) -> tuple[str, ...]:
-    """The Adds at which the readers' results end, or nothing where width zero is not legal."""
-    if not group.reads or group.locked_because or _is_output(graph, channels, number):
-        return ()
-    joins = []
+def _ends(graph: _Graph, group: ChannelGroup) -> dict[str, str]:
+    """Readers whose results end, through per-channel operators, in an Add of something else: reader -> Add.
+
+    Empty where two of them end in the same one.
+    """
+    ends: dict[str, str] = {}
     for read in group.reads:
-        if (read.channel < 0).any():  # others' channels are read beside: the reader stays alive
-            return ()
-        join = _follow_to_add(graph, graph.nodes[read.node].output[0])
-        if join is None:
-            return ()
-        joins.append(join)
-    return tuple(joins) if len(set(joins)) == len(joins) else ()
+        node = graph.nodes[read.node]
+        if is_standard(node, *READERS) and node.input[1] in graph.constants:
+            join = _follow_to_add(graph, node.output[0])
+            if join is not None:
+                ends[read.node] = join
+    return ends if len(set(ends.values())) == len(ends) else {}
 
 
 def _follow_to_add(graph: _Graph, tensor: str) -> str | None:
     while len(graph.readers[tensor]) == 1 and tensor not in graph.outputs:
         node = graph.nodes[graph.readers[tensor][0]]
-        if node.op_type == "Add":
-            return node.name if _joins_another(graph, node, tensor) else None
-        if node.op_type not in PER_CHANNEL or node.input[0] != tensor:
+        if _joins_another(graph, node, tensor):
+            return node.name
+        others = [name for name in node.input if name != tensor]
+        by_a_constant = node.op_type in BY_A_CONSTANT and len(others) == 1 and others[0] in graph.constants
+        if not is_standard(node) or not (by_a_constant or (node.op_type in PER_CHANNEL and node.input[0] == tensor)):
             return None
         tensor = node.output[0]
     return None
 
 
 def _joins_another(graph: _Graph, node: onnx.NodeProto, tensor: str) -> bool:
+    if not is_standard(node, "Add", "Sum") or len(node.input) != 2:
+        return False
     other = node.input[1] if node.input[0] == tensor else node.input[0]
     shapes = {graph.shapes.get(name) for name in (other, tensor, node.output[0])}
     return other not in graph.constants and other != tensor and len(shapes) == 1 and None not in shapes
 
 
-def _is_output(graph: _Graph, channels: Channels, number: int) -> bool:
-    owned = (channels.tensors[name] for name in graph.outputs if name in channels.tensors)
-    return any(bool((channels.group_of[np.unique(compact(labels))] == number).any()) for labels in owned)
+def _shown(graph: _Graph, channels: Channels) -> set[int]:
+    """The groups that a graph output shows."""
+    labels = [channels.tensors[name] for name in graph.outputs if name in channels.tensors]
+    return {number for shown in labels for number in np.unique(channels.group_of[compact(shown)]).tolist()}
 
 
-def _lives_in(graph: _Graph, group: ChannelGroup, dead: frozenset[str]) -> bool:
-    """Whether every operator that makes or reads the group's channels is dead."""
-    tensors = {piece.tensor for piece in group.slices}
-    owners = {reader for tensor in tensors for reader in graph.readers[tensor]} | {read.node for read in group.reads}
-    return bool(owners) and owners <= dead
+def _owners(graph: _Graph, group: ChannelGroup) -> set[str]:
+    """Every node that makes or reads the group's channels."""
+    readers = {reader for tensor in {piece.tensor for piece in group.slices} for reader in graph.readers[tensor]}
+    return readers | {read.node for read in group.reads}

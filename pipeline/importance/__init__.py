@@ -4,7 +4,16 @@ A criterion, its normalisation and its cost regularisation are three separate ch
 """
 
 from pipeline.importance.criteria import CRITERIA, Criterion, Scores, score
-from pipeline.importance.normalise import NORMALISATIONS, normalise
+from pipeline.importance.normalise import NORMALISATIONS, default_normalisation, normalise
 from pipeline.importance.regularise import regularise
 
-__all__ = ["CRITERIA", "NORMALISATIONS", "Criterion", "Scores", "normalise", "regularise", "score"]
+__all__ = [
+    "CRITERIA",
+    "NORMALISATIONS",
+    "Criterion",
+    "Scores",
+    "default_normalisation",
+    "normalise",
+    "regularise",
+    "score",
+]

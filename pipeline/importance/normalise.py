@@ -29,3 +29,8 @@ def normalise(scores: Mapping[str, NDArray[np.float64]], how: str) -> dict[str, 
         name: values / (divisor(values) if np.any(values) else 1.0)
         for name, values in ((name, np.asarray(values, np.float64)) for name, values in scores.items())
     }
+
+
+def default_normalisation(criterion: str) -> str:
+    """What a criterion wants when nobody chose: gate gradients of all groups speak of the same loss, others do not."""
+    return "none" if criterion == "taylor-gate" else "l2"

@@ -10,7 +10,7 @@ from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.couple import Channels
 from pipeline.graph.model import Model
 from pipeline.latency.sites import Site, SiteMap
-from pipeline.latency.stairs import Progress, Staircase, Sweep, measure_staircase, right_edges, sweep_of, sweep_widths
+from pipeline.latency.stairs import Progress, Staircase, Sweep, measure_staircase, sweep_of, sweep_widths
 from targets.connection import Connection
 from targets.profiles.store import ProfileStore
 
@@ -62,11 +62,11 @@ def find_candidates(
     for group in groups:
         counts = sorted({w // group.step for w in sweep_widths(group.width, group.step)})
         times = [_sum_at(curves, asked[group.id], count) for count in counts]
-        usable = [(count, time) for count, time in zip(counts, times, strict=True) if time is not None]
-        edges = right_edges(*zip(*usable, strict=True)) if usable and asked[group.id] else (group.channels,)
-        if usable and asked[group.id]:
-            drawn[group.id] = Staircase({"group": group.id}, *zip(*usable, strict=True))
-        chosen = thin(edges, dict(usable), group.channels)
+        usable = {count: time for count, time in zip(counts, times, strict=True) if time is not None}
+        chosen: tuple[int, ...] = (group.channels,)
+        if asked[group.id] and group.channels in usable:
+            stairs = Staircase({"group": group.id}, tuple(usable), tuple(usable.values()))
+            drawn[group.id], chosen = stairs, thin(stairs.edges, usable, group.channels)
         found[group.id] = (0, *chosen) if group.vanishes_with else chosen
     return Candidates(found, drawn)
 

@@ -17,6 +17,7 @@ from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.couple import Channels
 from pipeline.graph.cut import cut, whole
 from pipeline.graph.model import Model, save
+from pipeline.graph.rewrite import rewritten
 from pipeline.graph.settle import drop_constants, fold_constants, left_adds
 from pipeline.latency.candidates import Candidates, find_candidates
 from pipeline.latency.predict import HeldOut, LatencyModel, fit, held_out
@@ -35,11 +36,13 @@ PLANS_PER_CANDIDATE = 2.5  # each width of a group is then seen in place with se
 
 @dataclass(frozen=True)
 class PlanSpace:
-    """Which groups may be cut, to which channel counts, and what becomes of a vanished branch's constant."""
+    """Which groups may be cut, to which channel counts, what becomes of a vanished branch's constant, and whether the
+    exact rewrites follow the cut."""
 
     groups: tuple[ChannelGroup, ...]
     candidates: Mapping[str, tuple[int, ...]]
     constants: str = "kept"  # or "dropped"
+    rewrite: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,16 +65,18 @@ def profile_network(
     store: ProfileStore | None,
     *,
     constants: str = "kept",
+    rewrite: bool = False,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> NetworkProfile:
     """Sites, staircases, candidate widths, samples in place and the fitted latency model."""
     session_id = uuid.uuid4().hex
-    base = _profile(model, connection, "uncut")
-    sites = sites_of(model, channels, base.kernels)
-    weights = {name: float(np.mean(samples)) for name, samples in sites.gather(base.kernels).items()}
-    found = find_candidates(model, channels, sites, weights, groups, connection, store, session_id, on_progress)
-    space = PlanSpace(tuple(groups), found.channels, constants)
+    uncut = rewritten(model) if rewrite else model
+    base = _profile(uncut, connection, "uncut")
+    sites = sites_of(uncut, channels, base.kernels)
+    weights = {name: time.mean_ns for name, time in sites.gather(base.kernels).items()}
+    found = find_candidates(uncut, channels, sites, weights, groups, connection, store, session_id, on_progress)
+    space = PlanSpace(tuple(groups), found.channels, constants, rewrite)
     samples, built = [], 0
     plans = list(design(channels, space, seed))
     for number, plan in enumerate(plans):
@@ -129,26 +134,41 @@ def sample_plan(
     session_id: str,
 ) -> Sample:
     """Cut to `plan`, build, profile, record."""
-    profile = _profile(cut_to(model, channels, plan, space.constants), connection, "plan")
+    profile = _profile(cut_to(model, channels, plan, space.constants, rewrite=space.rewrite), connection, "plan")
     times = sites.gather(profile.kernels)
     if store:
-        rows = {}
-        for number, site in enumerate(sites.sites):
-            key = _site_key(site, site.at(plan), space, connection)
-            rows[key.digest, number] = Row(key, times[site.name], f"{session_id}-{digest_of(dict(plan))[:12]}", number)
-        whole_key = _plan_key(model, plan, space, connection)
-        ends = Row(whole_key, profile.end_to_end.samples_ns, f"{session_id}-{digest_of(dict(plan))[:12]}")
-        store.add([*rows.values(), ends])
-    means = {name: _trimmed(samples) for name, samples in times.items()}
-    return Sample(dict(plan), means, profile.end_to_end.median_ns)
+        session = f"{session_id}-{digest_of(dict(plan))[:12]}"
+        # What is observed belongs to the session as a whole: kernels are counted by the rows' indices.
+        observed = {"kernels": [times[site.name].kernels for site in sites.sites]}
+        rows = [
+            Row(
+                _site_key(site, site.at(plan), space, connection),
+                times[site.name].samples_ns,
+                session,
+                number,
+                observed,
+            )
+            for number, site in enumerate(sites.sites)
+        ]
+        ends = Row(_plan_key(model, plan, space, connection), profile.end_to_end.samples_ns, session, 0, observed)
+        store.add([*rows, ends])
+    return Sample(
+        dict(plan),
+        {name: time.mean_ns for name, time in times.items()},
+        {name: time.kernels for name, time in times.items()},
+        profile.end_to_end.median_ns,
+    )
 
 
-def cut_to(model: Model, channels: Channels, plan: Mapping[str, int], constants: str) -> Model:
+def cut_to(
+    model: Model, channels: Channels, plan: Mapping[str, int], constants: str, *, rewrite: bool = False
+) -> Model:
     """The network at these widths. Which channels stay does not matter for time: the first ones do."""
     kept = {group: tuple(range(count)) for group, count in plan.items()}
     adds = left_adds(model, channels, whole(channels, kept))
     smaller = fold_constants(cut(model, channels, kept), adds)
-    return drop_constants(smaller, adds) if constants == "dropped" else smaller
+    settled = drop_constants(smaller, adds) if constants == "dropped" else smaller
+    return rewritten(settled) if rewrite else settled
 
 
 def _profile(model: Model, connection: Connection, name: str) -> Any:
@@ -172,21 +192,28 @@ def _known(
     rows = store.find([*keys.values(), ends])
     if any(not rows.get(digest) for digest in (*keys.values(), ends)):
         return None
-    means = {
-        name: float(np.median([_trimmed(row.samples_ns) for row in rows[digest]])) for name, digest in keys.items()
-    }
-    return Sample(dict(plan), means, float(np.median([np.median(row.samples_ns) for row in rows[ends]])))
+    return Sample(
+        dict(plan),
+        {name: float(np.median([row.mean_ns for row in rows[digest]])) for name, digest in keys.items()},
+        {name: round(np.median([_kernels(row) for row in rows[digest]])) for name, digest in keys.items()},
+        float(np.median([np.median(row.samples_ns) for row in rows[ends]])),
+    )
+
+
+def _kernels(row: Row) -> int:
+    """How many kernels the site was in the row's session."""
+    return int(row.observed["kernels"][row.index])
 
 
 def _site_key(site: Site, widths: tuple[int, ...], space: PlanSpace, connection: Connection) -> KernelKey:
     # What a vanished branch leaves behind differs by what becomes of its constant; nothing else does.
     left = space.constants if min(widths, default=1) == 0 else None
-    return _key(connection, {"family": dict(site.family), "widths": list(widths), "constants": left}, "in place")
+    return _key(connection, {"family": dict(site.family), "widths": list(widths), "constants": left}, "in network")
 
 
 def _plan_key(model: Model, plan: Mapping[str, int], space: PlanSpace, connection: Connection) -> KernelKey:
     shape = {"nodes": [[node.op_type, *node.output] for node in model.proto.graph.node], "bound": dict(model.bound)}
-    network = digest_of({**shape, "plan": dict(plan), "constants": space.constants})
+    network = digest_of({**shape, "plan": dict(plan), "constants": space.constants, "rewrite": space.rewrite})
     return _key(connection, {"network": network}, "end to end")
 
 
@@ -200,9 +227,3 @@ def _balanced(counts: Sequence[int], length: int, generator: np.random.Generator
     repeats = -(-length // len(counts))
     column = np.concatenate([generator.permutation(counts) for _ in range(repeats)])
     return [int(count) for count in column[:length]]
-
-
-def _trimmed(samples: Sequence[int]) -> float:
-    ordered = np.sort(np.asarray(samples, np.float64))
-    quarter = len(ordered) // 4
-    return float(ordered[quarter : len(ordered) - quarter].mean()) if len(ordered) else 0.0

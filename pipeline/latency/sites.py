@@ -4,7 +4,6 @@ A site is one kernel of the uncut network. In a cut network the kernels that com
 site, layout changes of its output included, so the sites' times always add up to all kernels.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from pipeline.graph.couple import Channels
 from pipeline.graph.labels import labelled_axes
 from pipeline.graph.model import Model
 from targets.kernels import Kernel
+from targets.measurement import interquartile_mean
 
 LINEAR = ("Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul")
 
@@ -24,7 +24,8 @@ LINEAR = ("Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul")
 @dataclass(frozen=True, eq=False)
 class Site:
     """`family`: all that the time depends on besides widths. `widths`: input and output side of a linear kernel, the
-    output side alone of any other; equal sides (depthwise) count once. `linear`: the node that multiplies, or None.
+    output side alone of any other; equal sides of a grouped convolution (depthwise) count once. `linear`: the node that
+    multiplies, or None.
     """
 
     name: str
@@ -38,6 +39,24 @@ class Site:
         return tuple(width.at(channels) for width in self.widths)
 
 
+@dataclass(frozen=True)
+class SiteTime:
+    """What a site took in one profile: its kernels' times summed run by run, in ns, and how many kernels they were."""
+
+    samples_ns: tuple[int, ...]
+    kernels: int
+
+    @classmethod
+    def of(cls, kernels: Sequence[Kernel]) -> "SiteTime":
+        if not kernels:
+            return cls((0,), 0)
+        return cls(tuple(map(sum, zip(*(kernel.samples_ns for kernel in kernels), strict=True))), len(kernels))
+
+    @property
+    def mean_ns(self) -> float:
+        return interquartile_mean(self.samples_ns)
+
+
 @dataclass(frozen=True, eq=False)
 class SiteMap:
     """All sites of a network, and which one owns each node."""
@@ -46,13 +65,12 @@ class SiteMap:
     owner: Mapping[str, str]
     maker: Mapping[str, str]
 
-    def gather(self, kernels: Sequence[Kernel]) -> dict[str, tuple[int, ...]]:
-        """Samples per site, in ns, one a run: the sum over the kernels that belong there; absent sites take 0."""
-        runs = max((len(kernel.samples_ns) for kernel in kernels), default=1)
-        sums: dict[str, list[int]] = defaultdict(lambda: [0] * runs)
+    def gather(self, kernels: Sequence[Kernel]) -> dict[str, "SiteTime"]:
+        """Per site, the kernels that belong there; a site that none belongs to took no time."""
+        found: dict[str, list[Kernel]] = {site.name: [] for site in self.sites}
         for kernel in kernels:
-            sums[self._site_of(kernel)] = [a + b for a, b in zip(sums[self._site_of(kernel)], kernel.samples_ns)]  # noqa: B905
-        return {site.name: tuple(sums[site.name]) if site.name in sums else (0,) for site in self.sites}
+            found[self._site_of(kernel)].append(kernel)
+        return {name: SiteTime.of(members) for name, members in found.items()}
 
     def _site_of(self, kernel: Kernel) -> str:
         for node in reversed(kernel.nodes):
@@ -86,18 +104,27 @@ def _site(model: Model, channels: Channels, kernel: Kernel, own: Sequence[onnx.N
     if linear is not None:
         sides.insert(0, width_of(model, channels, linear.input[0]))
         sides[1] = width_of(model, channels, linear.output[0])
-    widths = tuple(dict.fromkeys(sides))
+    grouping = grouping_of(model, channels, linear) if linear is not None else {}
+    widths = tuple(dict.fromkeys(sides)) if grouping else tuple(sides)
     family: dict[str, Any] = {
         "ops": list(kernel.fused) or [kernel.op],
         "shapes": [_without_channels(model, channels, name) for name in (own[0].input[0], last)],
         "sides": len(widths),
     }
     if linear is not None:
-        family["attributes"] = linear_attributes(linear)
-        weight = model.shapes.get(linear.input[1], ())
-        if linear.op_type in ("Conv", "FusedConv") and sides[0] == sides[1] != Width(()):
-            family["per_group"] = weight[1]
+        family |= {"attributes": linear_attributes(linear), **grouping}
     return Site(last, family, widths, frozenset(node.name for node in own), linear.name if linear else None)
+
+
+def grouping_of(model: Model, channels: Channels, linear: onnx.NodeProto) -> dict[str, int]:
+    """What stays as it is when a grouped convolution gets thinner: "per_group", its inputs a group, where whole groups
+    leave, else the number of "groups". Empty for a dense one."""
+    groups = next((attribute.i for attribute in linear.attribute if attribute.name == "group"), 1)
+    if groups == 1 or linear.op_type not in ("Conv", "FusedConv"):
+        return {}
+    weight = linear.input[1]
+    thinner = any(piece.tensor == weight and piece.axis == 1 for group in channels.free for piece in group.slices)
+    return {"groups": groups} if thinner else {"per_group": model.shapes[weight][1]}
 
 
 def linear_attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pipeline.graph.model import Model
 from pipeline.latency.sites import Site
 from targets.connection import Connection
+from targets.measurement import interquartile_mean
 from targets.profiles.key import KernelKey
 from targets.profiles.store import ProfileStore, Row
 from targets.timing import VERSION
@@ -33,13 +34,16 @@ RUNS = 24
 
 @dataclass(frozen=True)
 class Sweep:
-    """One linear node at many widths of one side ("in", "out" or "both"), the other side at `other`."""
+    """One linear node at many widths of one side ("in", "out" or "both"), the other side at `other`. `per_group`,
+    `groups`: what stays of a grouped convolution, which has equal sides here."""
 
     node: onnx.NodeProto
     input_shape: tuple[int, ...]
     weight_shape: tuple[int, ...]
     side: str
     other: int
+    per_group: int | None = None
+    groups: int | None = None
 
     @property
     def op(self) -> dict[str, Any]:
@@ -54,8 +58,13 @@ class Sweep:
             "kernel": list(self.weight_shape[2:]),
             "side": self.side,
             "other": self.other,
-            "per_group": self.weight_shape[1] if self.side == "both" else None,
+            "per_group": self.per_group,
+            **({"groups": self.groups} if self.groups else {}),
         }
+
+    def inputs_a_group(self, width: int) -> int:
+        """Of a convolution that reads `width` channels."""
+        return self.per_group or width // (self.groups or 1)
 
 
 @dataclass(frozen=True)
@@ -91,9 +100,12 @@ def sweep_of(model: Model, site: Site, side: str) -> Sweep | None:
         return None
     if node.op_type == "Gemm" and any(a.name == "transA" and a.i for a in node.attribute):
         return None
+    per_group, groups = site.family.get("per_group"), site.family.get("groups")
+    if (per_group or groups) and side != "both":
+        return None  # one side alone would no longer divide by the groups
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     out = weight[0] if node.op_type == "Conv" or transposed else weight[1]
-    return Sweep(node, input_shape, weight, side, out if side == "in" else input_shape[1])
+    return Sweep(node, input_shape, weight, side, out if side == "in" else input_shape[1], per_group, groups)
 
 
 def measure_staircase(
@@ -110,7 +122,7 @@ def measure_staircase(
     missing = [width for width in widths if width not in times]
     if missing:
         samples = _time(sweep, missing, connection)
-        times.update((width, float(np.mean(_middle(sample)))) for width, sample in samples.items())
+        times.update((width, interquartile_mean(sample)) for width, sample in samples.items())
         if store:
             store.add(Row(keys[width], tuple(sample), session_id) for width, sample in samples.items())
     ordered = sorted(times)
@@ -136,7 +148,7 @@ def _graph(sweep: Sweep, widths: Sequence[int]) -> onnx.ModelProto:
         inputs[f"x{source}"] = helper.make_tensor_value_info(f"x{source}", TensorProto.FLOAT, shape)
         attributes = {a.name: helper.get_attribute_value(a) for a in sweep.node.attribute if a.name != "group"}
         if sweep.node.op_type == "Conv":
-            per_group = sweep.weight_shape[1] if sweep.side == "both" else source
+            per_group = sweep.inputs_a_group(source)
             attributes["group"] = source // per_group
             weight_shape: tuple[int, ...] = (out, per_group, *sweep.weight_shape[2:])
         else:
@@ -157,12 +169,6 @@ def _key(sweep: Sweep, width: int, connection: Connection) -> KernelKey:
     device = connection.device
     op = {**sweep.op, "width": width, "precision": connection.target.precision}
     return KernelKey(device.device_class, device.stack, device.regime, op, {"timing": VERSION, "place": "staircase"})
-
-
-def _middle(samples: Sequence[int]) -> list[int]:
-    ordered = sorted(samples)
-    quarter = len(ordered) // 4
-    return ordered[quarter : len(ordered) - quarter] or ordered
 
 
 def sweep_widths(full: int, step: int, offset: int = 0) -> list[int]:

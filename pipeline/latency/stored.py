@@ -27,7 +27,12 @@ def to_json(profile: NetworkProfile) -> dict[str, Any]:
             for site in profile.latency.sites.sites
         ],
         "samples": [
-            {"channels": dict(s.channels), "sites_ns": dict(s.sites_ns), "end_to_end_ns": s.end_to_end_ns}
+            {
+                "channels": dict(s.channels),
+                "sites_ns": dict(s.sites_ns),
+                "kernels": dict(s.kernels),
+                "end_to_end_ns": s.end_to_end_ns,
+            }
             for s in profile.latency.samples
         ],
         "candidates": {group: list(counts) for group, counts in profile.candidates.channels.items()},
@@ -60,7 +65,7 @@ def from_json(data: Mapping[str, Any], model: Model) -> NetworkProfile:
     )
     owner = {node: site.name for site in sites for node in site.nodes}
     maker = {name: node.name for node in model.proto.graph.node for name in node.output}
-    samples = [Sample(s["channels"], s["sites_ns"], s["end_to_end_ns"]) for s in data["samples"]]
+    samples = [Sample(s["channels"], s["sites_ns"], s["kernels"], s["end_to_end_ns"]) for s in data["samples"]]
     stairs = {
         group: Staircase({"group": group}, tuple(entry["widths"]), tuple(entry["times_ns"]))
         for group, entry in data["stairs"].items()

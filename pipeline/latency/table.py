@@ -5,7 +5,7 @@ close to bilinear in its two widths (so many blocks in, times so many blocks out
 that no table ever rewards a wider kernel.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from scipy.optimize import nnls
 from targets.profiles.key import canonical
 
 Widths = tuple[int, ...]
+WidthsOf = Callable[[Mapping[str, int]], Widths]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,24 +47,34 @@ class KernelTable:
 
 @dataclass(frozen=True)
 class Sample:
-    """One plan, built and profiled: its sites' times, their sum, and its end-to-end time in the same process, in ns."""
+    """One plan, built and profiled: its sites' times and numbers of kernels, and its end-to-end time in the same
+    process. Times in ns, as the runtime's profiler gave them: with what profiling adds to every kernel."""
 
     channels: Mapping[str, int]
     sites_ns: Mapping[str, float]
+    kernels: Mapping[str, int]
     end_to_end_ns: float
+
+    @property
+    def count(self) -> int:
+        return sum(self.kernels.values())
 
     @property
     def total_ns(self) -> float:
         return sum(self.sites_ns.values())
 
 
-def table_from(samples: Sequence[Sample], families: Mapping[str, str], widths: Mapping[str, Any]) -> KernelTable:
-    """`families`: site -> family; `widths`: site -> function from channels to widths."""
+def table_from(
+    samples: Sequence[Sample], families: Mapping[str, str], widths: Mapping[str, WidthsOf], overhead_ns: float
+) -> KernelTable:
+    """`families`: site -> family; `widths`: site -> function from a plan to the site's widths; `overhead_ns`: taken off
+    once for each kernel."""
     found: dict[str, dict[Widths, list[float]]] = {}
     for sample in samples:
         for site, time_ns in sample.sites_ns.items():
             at = widths[site](sample.channels)
-            found.setdefault(families[site], {}).setdefault(at, []).append(time_ns)
+            own = max(time_ns - overhead_ns * sample.kernels[site], 0.0)
+            found.setdefault(families[site], {}).setdefault(at, []).append(own)
     return KernelTable({f: {w: tuple(times) for w, times in by.items()} for f, by in found.items()})
 
 

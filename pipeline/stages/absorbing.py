@@ -10,7 +10,7 @@ from collections import defaultdict
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from calibration.batches import Samples, take
 from pipeline.graph.channels import Kept
@@ -37,6 +37,8 @@ def absorb_means(model: Model, cut: Model, channels: Channels, kept: Kept, sampl
             if gone.any():
                 place = (read.node, read.tensor, read.axis)
                 removed[place] = removed.get(place, np.zeros(len(gone), bool)) | gone
+    if not removed:
+        return cut
     means = _means(model, {(tensor, axis) for _, tensor, axis in removed}, samples)
     proto = onnx.ModelProto()
     proto.CopyFrom(cut.proto)
@@ -63,8 +65,14 @@ def _means(model: Model, places: set[tuple[str, int]], samples: Samples) -> dict
     sums: dict[tuple[str, int], NDArray[np.float64]] = defaultdict(lambda: np.zeros(1))
     count = 0
     for batch in take(samples, SAMPLES).batches(BATCH):
-        outputs = dict(zip(wanted, opened.run(wanted, dict(batch.inputs)), strict=True))
         size = len(next(iter(batch.inputs.values())))
+        try:
+            outputs = dict(zip(wanted, opened.run(wanted, dict(batch.inputs)), strict=True))
+        except Exception as error:  # the runtime's errors share no base class of their own
+            raise BadInput(
+                f"The network cannot run a batch of {size}: {' '.join(str(error).split())[:200]} "
+                "Export it with a dynamic batch axis."
+            ) from error
         for tensor, axis in places:
             values = np.asarray(outputs[tensor], np.float64)
             others = tuple(other for other in range(values.ndim) if other != axis)
@@ -79,8 +87,10 @@ def _shift(
     node: onnx.NodeProto, weights: dict[str, onnx.TensorProto], mean: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
     """What the removed inputs contribute to each output on average; None where the operator has no bias to put it."""
+    if len(node.input) < 2 or node.input[1] not in weights:
+        return None
     weight = numpy_helper.to_array(weights[node.input[1]]).astype(np.float64)
-    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "Conv":
         kernel = weight.reshape(weight.shape[0], weight.shape[1], -1).sum(axis=2)
         groups = attributes.get("group", 1) or 1
@@ -88,7 +98,9 @@ def _shift(
         rows = kernel.reshape(groups, -1, kernel.shape[1])
         return np.asarray(np.einsum("goi,gi->go", rows, by_group).reshape(-1))
     if node.op_type == "Gemm":
-        return np.asarray((weight if attributes.get("transB") else weight.T) @ mean)
+        product = (weight if attributes.get("transB") else weight.T) @ mean
+        scale = attributes.get("alpha", 1.0) / (attributes.get("beta", 1.0) or 1.0)  # the bias is multiplied by beta
+        return np.asarray(scale * product)
     return None
 
 

@@ -11,6 +11,7 @@ import onnx
 
 from pipeline.graph.model import Model, input_specs, save
 from pipeline.report import write_report
+from pipeline.report.write import plain
 from pipeline.stages.building import Built
 from pipeline.workspace import file_digest, write_json, write_text
 
@@ -39,32 +40,36 @@ for name, output in zip(names, outputs):
 def write_bundle(
     folder: Path, model: Model, plan: Mapping[str, Any], built: Built, report: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write everything, the manifest last: a folder with a manifest is whole. Returns the manifest.
+    """Write everything into `folder`/.work/bundle, then move it to its place, the manifest last: a folder with a
+    manifest is whole, and a disk that is full leaves an earlier bundle as it was. Returns the manifest.
 
-    `model.onnx` is the cut network, `engine.onnx` what was built of it for the target.
+    `model.onnx` is the cut network (with `model.onnx.data` beside it where it is over 2 GB), `engine.onnx` what was
+    built of it for the target.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    staged = folder / ".work" / "bundle"
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    save(model, staged / "model.onnx")
+    shutil.copyfile(built.engine.path, staged / "engine.onnx")
+    _write_golden(staged / "golden.npz", built)
+    write_json(staged / "plan.json", plan)
+    write_text(staged / "run.py", RUN.format(engine="engine.onnx", threads=report["target"]["threads"]))
+    write_report(report, staged)
+    files = sorted(path.name for path in staged.iterdir())
+    manifest = plain(_manifest(model, report, {name: file_digest(staged / name) for name in files}))
+    write_json(staged / "manifest.json", manifest)
     (folder / "manifest.json").unlink(missing_ok=True)
-    save(model, folder / "model.onnx")
-    _place(built.engine.path, folder / "engine.onnx")
-    _write_golden(folder / "golden.npz", built)
-    write_json(folder / "plan.json", plan)
-    write_text(folder / "run.py", RUN.format(engine="engine.onnx", threads=report["target"]["threads"]))
-    write_report(report, folder)
-    files = [
-        "model.onnx",
-        "engine.onnx",
-        "golden.npz",
-        "plan.json",
-        "run.py",
-        "report.json",
-        "report.html",
-        "report.md",
-    ]
-    manifest = {
+    for name in (*files, "manifest.json"):
+        (staged / name).replace(folder / name)
+    staged.rmdir()
+    return dict(manifest)
+
+
+def _manifest(model: Model, report: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    return {
         "cutback": version("cutback"),
         "created": report["created"],
-        "files": {name: file_digest(folder / name) for name in files},
+        "files": dict(files),
         "inputs": [{"name": s.name, "shape": list(s.shape), "dtype": s.dtype} for s in input_specs(model.proto)],
         "outputs": [value.name for value in model.proto.graph.output],
         "versions": {"onnx": onnx.__version__, "numpy": np.__version__, **_stack(report)},
@@ -73,8 +78,6 @@ def write_bundle(
             for key in ("model", "target", "device", "goal", "met", "latency", "accuracy", "flops", "params", "doubts")
         },
     }
-    write_json(folder / "manifest.json", manifest)
-    return manifest
 
 
 def _stack(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,22 +86,8 @@ def _stack(report: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in stack.items() if isinstance(value, str)}
 
 
-def _place(source: Path, target: Path) -> None:
-    """Copied beside, then renamed."""
-    beside = target.with_name(f".{target.name}.new")
-    try:
-        shutil.copyfile(source, beside)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def _write_golden(path: Path, built: Built) -> None:
-    beside = path.with_name(f".{path.stem}.new.npz")
     arrays = {f"input:{name}": value for name, value in built.golden_inputs.items()}
     arrays |= {f"output:{name}": value for name, value in built.golden_outputs.items()}
-    try:
-        np.savez(beside, allow_pickle=False, **arrays)
-        Path(beside).replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with path.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)

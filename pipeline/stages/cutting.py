@@ -9,13 +9,14 @@ from pipeline.graph.cut import cut, masked, whole
 from pipeline.graph.execute import run_unoptimised
 from pipeline.graph.model import Model
 from pipeline.graph.proof import outputs_agree, prove, random_feeds
+from pipeline.graph.rewrite import rewritten
 from pipeline.graph.settle import drop_constants, fold_constants, left_adds
 from pipeline.stages.opening import Opened
 
 
 @dataclass(frozen=True, eq=False)
 class CutNetwork:
-    """`exact` is the cut as proven; `model` is what goes on, which differs only where constants were dropped."""
+    """`exact` is the cut as proven; `model` is what goes on: constants dropped, rewrites made, where asked for."""
 
     exact: Model
     masked: Model
@@ -23,7 +24,7 @@ class CutNetwork:
     proof: Mapping[str, Any]
 
 
-def cut_and_prove(opened: Opened, kept: Kept, *, constants: str, seed: int = 0) -> CutNetwork:
+def cut_and_prove(opened: Opened, kept: Kept, *, constants: str, rewrite: bool = False, seed: int = 0) -> CutNetwork:
     """Raises ProofFailed when the cut differs from the masked original although only exact groups were cut."""
     channels = opened.channels
     full = whole(channels, kept)
@@ -44,5 +45,11 @@ def cut_and_prove(opened: Opened, kept: Kept, *, constants: str, seed: int = 0) 
         feeds = random_feeds(exact, seed)
         record["dropped_constants_difference"] = outputs_agree(
             run_unoptimised(model.proto, feeds), run_unoptimised(exact.proto, feeds)
+        )
+    if rewrite:
+        feeds = random_feeds(model, seed)
+        before, model = model, rewritten(model)
+        record["rewrites_difference"] = outputs_agree(
+            run_unoptimised(model.proto, feeds), run_unoptimised(before.proto, feeds)
         )
     return CutNetwork(exact, original, model, record)

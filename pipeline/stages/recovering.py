@@ -10,7 +10,7 @@ import onnx
 from torch import Tensor
 
 from calibration.accuracy import evaluate
-from calibration.batches import Batch, Samples
+from calibration.batches import Samples
 from calibration.batchnorm import reestimate
 from pipeline.autograd.module import OnnxModule
 from pipeline.graph.model import Model, free_batch
@@ -19,7 +19,6 @@ from pipeline.training.config import RecoveryConfig
 from pipeline.training.recover import recover
 
 Progress = Callable[[int, int, str], None]
-STATISTICS_SAMPLES = 2048
 
 
 def recover_model(
@@ -83,6 +82,3 @@ def _runner(module: Any) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
 
 def _output_shapes(model: Model) -> list[tuple[int, ...]]:
     return [model.shapes.get(value.name, ()) for value in model.proto.graph.output]
-
-
-__all__ = ["Batch", "recover_model", "with_weights"]

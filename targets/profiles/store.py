@@ -75,7 +75,7 @@ class ProfileStore:
             raise BadInput("A profile database in memory would forget everything. Name a file.")
         self._insert: Callable[[sql.Table], Any] = INSERTS[self._url.get_backend_name()]
         with self._explained():
-            if self._url.get_backend_name() == "sqlite" and self._url.database:
+            if self._url.get_backend_name() == "sqlite" and self._url.database and "uri" not in self._url.query:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             self._engine = sql.create_engine(self._url, poolclass=sql.NullPool)
             if self._url.get_backend_name() == "sqlite":

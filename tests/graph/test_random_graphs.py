@@ -54,9 +54,25 @@ def scaled(s: Sketch, x: Tensor, draw) -> Tensor:
 
 
 def residual(s: Sketch, x: Tensor, draw) -> Tensor:
+    """A branch that may vanish, with all that may lie inside it and between it and the Add."""
     inner = s.conv(x, draw(st.sampled_from(WIDTHS)), 3)
-    body = s.conv(s.act(inner, "Relu"), x.channels)
-    return s.pair(x, s.batch_norm(body) if draw(st.booleans()) else body, "Add")
+    inside = draw(
+        st.sampled_from(["nothing", "gate", "gate in space", "another beside it", "the input beside it", "a branch"])
+    )
+    if inside == "gate":
+        inner = gated(s, inner, draw)
+    elif inside == "gate in space":
+        inner = space_gated(s, inner, draw)
+    elif inside == "the input beside it":
+        inner = s.concat(inner, x)
+    elif inside == "another beside it":
+        inner = s.concat(inner, s.conv(x, 4))
+    elif inside == "a branch":
+        inner = s.pair(inner, s.conv(s.act(s.conv(inner, 4), "Relu"), inner.channels), "Add")
+    body = s.conv(s.act(inner, "Relu"), x.channels, bias=draw(st.booleans()))
+    for after in draw(st.lists(st.sampled_from(["batch_norm", "scaled", "act", "slope"]), max_size=2)):
+        body = STEPS[after](s, body, draw)
+    return s.pair(x, body, "Add")
 
 
 def gated(s: Sketch, x: Tensor, draw) -> Tensor:

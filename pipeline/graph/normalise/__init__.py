@@ -9,11 +9,12 @@ nodes. Weights keep their names.
 from collections.abc import Callable
 
 import onnx
+from onnx import inliner
 
+from pipeline.graph.editing import captured_names, copied, opset
 from pipeline.graph.normalise.batch import reshapes_carry_the_batch
 from pipeline.graph.normalise.constants import constants_are_folded, constants_are_initialisers
 from pipeline.graph.normalise.dead import dead_nodes_are_gone, identities_are_gone
-from pipeline.graph.editing import captured_names, copied, opset
 from pipeline.graph.normalise.inputs import initialisers_are_not_inputs
 from pipeline.graph.normalise.names import nodes_have_names
 from pipeline.graph.normalise.noise import casts_name_their_type, zero_biases_are_gone
@@ -46,7 +47,7 @@ PASSES: tuple[Pass, ...] = (
 
 def normalise(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
     """The plain form of `proto`; `bound` gives the inputs' shapes, where the source leaves them free."""
-    plain = onnx.inliner.inline_local_functions(proto) if proto.functions else copied(proto)
+    plain = inliner.inline_local_functions(proto) if proto.functions else copied(proto)
     for step in PASSES:
         step(plain, bound)
     return plain

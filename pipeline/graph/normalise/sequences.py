@@ -11,7 +11,7 @@ OPSET_WITH_SPLIT_INPUT = 13
 
 
 def sequences_are_splits(proto: onnx.ModelProto, bound: Shapes) -> None:
-    """Only where every reader of the sequence is a SequenceAt with a constant number, and the parts' sizes are known."""
+    """Only where every reader of the sequence is a SequenceAt with a constant number, and the sizes are known."""
     if opset(proto) < OPSET_WITH_SPLIT_INPUT or not any(is_standard(n, "SplitToSequence") for n in proto.graph.node):
         return
     names, shapes = Names(proto.graph), infer_shapes(proto, bound)
@@ -59,9 +59,8 @@ def _write_split(
     unread = node.output[0]
     node.op_type = "Split"
     node.input[1] = add_initialiser(proto.graph, names, f"{node.name}:split", np.asarray(sizes, np.int64))
-    made = [
-        parts[number].output[0] if number in parts else names.fresh(f"{unread}:{number}") for number in range(len(sizes))
-    ]
+    taken = {number: part.output[0] for number, part in parts.items()}
+    made = [taken.get(number) or names.fresh(f"{unread}:{number}") for number in range(len(sizes))]
     del node.output[:]
     node.output.extend(made)
     kept = [entry for entry in node.attribute if entry.name != "keepdims"]

@@ -28,9 +28,7 @@ def sizes_are_constants(proto: onnx.ModelProto, bound: Shapes) -> None:
             continue  # nobody reads it any more
         for position, name in enumerate(node.input):
             if name in settled:
-                node.input[position] = add_initialiser(
-                    proto.graph, names, f"{node.name}:{position}", settled[name]
-                )
+                node.input[position] = add_initialiser(proto.graph, names, f"{node.name}:{position}", settled[name])
         if is_standard(node, "Reshape") and node.input[1] not in constant and node.input[1] not in settled:
             target = _reshape_target(node, runs)
             if target is not None:

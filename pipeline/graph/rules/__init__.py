@@ -7,35 +7,28 @@ them (`SizeEdit`). It never guesses: what it cannot follow it locks, with a reas
 
 from collections.abc import Callable, Mapping
 
-from pipeline.graph.labels import Labelling, Labels
-from pipeline.graph.rules import elementwise, linear, movement, normalization, reduction, spatial
-from pipeline.graph.rules.node import Node
+from pipeline.graph.labels import Labelling
+from pipeline.graph.rules import blocks, elementwise, joining, linear, movement, normalization, reduction, spatial
+from pipeline.graph.rules.node import Node, Outputs, refuse
 
-Rule = Callable[[Node, Labelling], tuple[Labels | None, ...]]
+Rule = Callable[[Node, Labelling], Outputs]
 
-RULES: Mapping[str, Rule] = {
-    **linear.RULES,
-    **normalization.RULES,
-    **elementwise.RULES,
-    **spatial.RULES,
-    **reduction.RULES,
-    **movement.RULES,
+# (domain, operator); "" is the standard domain.
+RULES: Mapping[tuple[str, str], Rule] = {
+    **{
+        ("", operator): rule
+        for family in (linear, normalization, elementwise, spatial, reduction, movement, joining, blocks)
+        for operator, rule in family.RULES.items()
+    },
+    ("com.microsoft", "FusedConv"): linear.fused_conv,
 }
 
 
-def follow(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
+def follow(node: Node, run: Labelling) -> Outputs:
     """Apply the node's rule, or lock what it touches because nobody knows the operator."""
-    rule = RULES.get(node.op) if node.is_standard else None
+    rule = RULES.get((node.domain, node.op))
     if rule is None:
-        domain = "" if node.is_standard else f"{node.domain}."
-        return lock_all(node, run, f"operator {domain}{node.op} ({node.name}) has no coupling rule")
+        return refuse(node, run, "is an operator without a coupling rule")
+    if not node.outputs:
+        return ()
     return rule(node, run)
-
-
-def lock_all(node: Node, run: Labelling, reason: str) -> tuple[Labels | None, ...]:
-    """Lock every labelled input, and pin every output."""
-    for name in (*node.inputs, *node.captured):
-        run.lock(run.tensors.get(name), reason)
-    for name in node.outputs:
-        run.pinned[name] = reason
-    return (None,) * len(node.outputs)

@@ -7,25 +7,26 @@ all of the channels need it. Constants are labelled by what they meet.
 import numpy as np
 
 from pipeline.graph.labels import Labelling, Labels, Use, compact, labelled_axes
-from pipeline.graph.rules.node import Node
+from pipeline.graph.rules.node import Node, Outputs, refuse
 
 
-def pass_on(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
+def pass_on(node: Node, run: Labelling) -> Outputs:
     """One input, one output, nothing moves."""
-    labels = node.labels(run)
-    return (labels,) + (None,) * (len(node.outputs) - 1)
+    return (node.labels(run),) + (None,) * (len(node.outputs) - 1)
 
 
-def unite(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
+def unite(node: Node, run: Labelling) -> Outputs:
     """Any number of inputs that broadcast against each other."""
-    shapes = [node.input_shape(number) for number in range(len(node.inputs))]
-    known = [shape for shape in shapes if shape is not None]
-    if len(known) < len(shapes):
-        for name in node.inputs:
-            run.lock(run.tensors.get(name), f"the shapes that meet in {node.op} ({node.name}) are not known")
-        return (None,)
-    whole = np.broadcast_shapes(*known)
     meeting = [run.tensors.get(name) for name in node.inputs]
+    if all(labels is None for labels in meeting):
+        return (None,)
+    shapes = [shape for number in range(len(meeting)) if (shape := node.input_shape(number)) is not None]
+    if len(shapes) < len(meeting):
+        return refuse(node, run, "cannot be followed: the shapes that meet in it are not known")
+    try:
+        whole = np.broadcast_shapes(*shapes)
+    except ValueError:
+        return refuse(node, run, "cannot be followed: the shapes that meet in it do not fit")
     aligned = [None if labels is None else _aligned(labels, len(whole)) for labels in meeting]
     changing = [small for small in aligned if small is not None and small.size > 1]
     if not changing:
@@ -33,9 +34,9 @@ def unite(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
     result = _one_class(run, changing, whole)
     for number, small in enumerate(aligned):
         if small is None:
-            _label_constant(node, run, number, known[number], result)
+            _label_constant(node, run, number, shapes[number], result)
         elif small.size == 1:
-            _broadcast_one(node, run, small, known[number], result)
+            _broadcast_one(node, run, small, shapes[number], result)
     return (result,)
 
 
@@ -46,7 +47,7 @@ def _aligned(labels: Labels, ndim: int) -> Labels:
 
 
 def _one_class(run: Labelling, changing: list[Labels], whole: tuple[int, ...]) -> Labels:
-    """Unite element by element; any operand that changes along all the axes then speaks for the result."""
+    """Unite element by element. Operands that change along different axes collapse into one class, which stays."""
     first = changing[0]
     for other in changing[1:]:
         run.classes.unite(first, other)
@@ -63,12 +64,8 @@ def _broadcast_one(node: Node, run: Labelling, small: Labels, shape: tuple[int, 
         run.classes.unite(small, compact(result))
 
 
-def _single_channel(
-    node: Node, run: Labelling, aligned: list[Labels], whole: tuple[int, ...]
-) -> tuple[Labels | None, ...]:
-    """No input changes its label along any axis: tensors of one channel, or nothing labelled at all."""
-    if not aligned:
-        return (None,)
+def _single_channel(node: Node, run: Labelling, aligned: list[Labels], whole: tuple[int, ...]) -> Outputs:
+    """No input changes its label along any axis: tensors of one channel."""
     for small in aligned:
         run.classes.unite(small, aligned[0])
     run.lock(aligned[0], f"a tensor of a single channel meets another in {node.op} ({node.name})")
@@ -85,14 +82,18 @@ def _label_constant(node: Node, run: Labelling, number: int, shape: tuple[int, .
         if node.is_constant(number):
             run.uses.append(Use(node.inputs[number], own, run.along(result, axis), "rides"))
         else:
-            why = run.pinned.get(node.inputs[number], "nobody may cut")
+            why = run.pinned.get(node.inputs[number], "nobody may cut it")
             run.lock(result, f"meets {node.inputs[number]!r} in {node.op} ({node.name}), which is fixed: {why}")
 
 
 UNARY = (
-    "Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Clip", "Elu", "Selu", "Celu", "Softplus",
-    "Softsign", "Gelu", "Mish", "Swish", "Erf", "ThresholdedRelu", "Identity", "Dropout", "Cast", "Sqrt", "Exp", "Log",
-    "Abs", "Neg", "Reciprocal", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos", "Not", "IsNaN",
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip", "Cos",
+    "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN",
+    "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
+    "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
 )  # fmt: skip
-MANY = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Where", "Equal", "Greater", "Less")
-RULES = {**{op: pass_on for op in UNARY}, **{op: unite for op in MANY}, "PRelu": unite}
+MANY = (
+    "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual",
+    "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+)  # fmt: skip
+RULES = {**dict.fromkeys(UNARY, pass_on), **dict.fromkeys(MANY, unite)}

@@ -2,27 +2,39 @@
 
 import numpy as np
 
-from pipeline.graph.labels import ChannelRead, Labelling, Labels, SizeEdit, Use
-from pipeline.graph.rules.node import Node
+from pipeline.graph.labels import ChannelRead, Labelling, Labels, SizeEdit, Use, compact, labelled_axes
+from pipeline.graph.rules.node import Node, Outputs, refuse
 
 
-def conv(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
+def conv(node: Node, run: Labelling) -> Outputs:
     """Conv of any rank: weight (out, in / groups, kernel...), bias (out)."""
-    return _convolve(node, run, out_axis=0, in_axis=1)
+    return _convolve(node, run, transposed=False)
 
 
-def conv_transpose(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
+def conv_transpose(node: Node, run: Labelling) -> Outputs:
     """ConvTranspose: weight (in, out / groups, kernel...)."""
-    if int(node.attributes.get("group", 1)) != 1:
-        return _pin(node, run, "a grouped transposed convolution")
-    return _convolve(node, run, out_axis=1, in_axis=0)
+    return _convolve(node, run, transposed=True)
 
 
-def gemm(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
+def fused_conv(node: Node, run: Labelling) -> Outputs:
+    """ONNX Runtime's Conv with an activation, and with an addend of the output's shape as optional fourth input."""
+    (made,) = _convolve(node, run, transposed=False)
+    if made is not None and node.has(3):
+        addend = node.labels(run, 3)
+        if addend is None:
+            run.lock(made, f"{node.name} adds {node.inputs[3]!r}, which is fixed: {run.pinned.get(node.inputs[3])}")
+        else:
+            run.classes.unite(compact(made), compact(addend))
+    return (made,)
+
+
+def gemm(node: Node, run: Labelling) -> Outputs:
     """Gemm: B is (in, out), or (out, in) with transB; C broadcasts against (batch, out)."""
-    weight, shape = node.input_shape(1), node.output_shape()
+    weight, shape, labels = node.input_shape(1), node.output_shape(), node.labels(run)
     if not node.is_constant(1) or weight is None or shape is None or node.attributes.get("transA", 0):
-        return _pin(node, run, "a Gemm whose weight is computed, or whose input is transposed")
+        return refuse(node, run, "has a weight that is computed, or transposes its input: not followed yet")
+    if labels is not None and 0 in labelled_axes(labels):
+        return refuse(node, run, "has channels where the batch should be: not followed yet")
     in_axis = 1 if node.attributes.get("transB", 0) else 0
     _read(node, run, axis=1, weight_axis=in_axis)
     made = run.fresh_axis(shape, 1)
@@ -37,50 +49,56 @@ def gemm(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
     return (made,)
 
 
-def matmul(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
+def matmul(node: Node, run: Labelling) -> Outputs:
     """MatMul by a constant matrix on the right: (..., in) x (in, out)."""
-    weight, shape = node.input_shape(1), node.output_shape()
+    weight, shape, labels = node.input_shape(1), node.output_shape(), node.labels(run)
     if not node.is_constant(1) or weight is None or len(weight) != 2 or shape is None:
-        return _pin(node, run, "a product of two activations, or by a stack of matrices")
-    source = node.input_shape(0)
-    assert source is not None
-    _read(node, run, axis=len(source) - 1, weight_axis=0)
-    made = run.fresh_axis(shape, len(shape) - 1)
-    run.uses.append(Use(node.inputs[1], 1, run.along(made, len(shape) - 1), "makes"))
+        return refuse(node, run, "multiplies two activations, or by a stack of matrices: not followed yet")
+    last = len(shape) - 1
+    elsewhere = [] if labels is None else [axis for axis in labelled_axes(labels) if axis != last]
+    if labels is not None and elsewhere:  # mixes along an axis without channels, such as space
+        if last in labelled_axes(labels):
+            return refuse(node, run, "reads channels that lie on several axes: not followed yet")
+        return (np.broadcast_to(compact(labels), shape),)
+    _read(node, run, axis=last, weight_axis=0)
+    made = run.fresh_axis(shape, last)
+    run.uses.append(Use(node.inputs[1], 1, run.along(made, last), "makes"))
     return (made,)
 
 
-def _convolve(node: Node, run: Labelling, out_axis: int, in_axis: int) -> tuple[Labels | None, ...]:
+def _convolve(node: Node, run: Labelling, *, transposed: bool) -> Outputs:
     shape, weight = node.output_shape(), node.input_shape(1)
     if not node.is_constant(1) or shape is None or weight is None:
-        return _pin(node, run, "a convolution whose weight or shape is computed")
+        return refuse(node, run, "has a weight or shape that is computed: not followed yet")
     groups = int(node.attributes.get("group", 1))
     made = run.fresh_axis(shape, 1)
     line = run.along(made, 1)
+    in_axis, out_axis = (0, 1) if transposed else (1, 0)
     if groups > 1:
-        _group(node, run, line, groups)
+        _group(node, run, line, groups, transposed=transposed)
     else:
         _read(node, run, axis=1, weight_axis=in_axis)
-    run.uses.append(Use(node.inputs[1], out_axis, line, "makes"))
+        run.uses.append(Use(node.inputs[1], out_axis, line, "makes"))
     if node.is_constant(2):
         run.uses.append(Use(node.inputs[2], 0, line, "makes"))
     elif node.has(2):
         run.lock(made, f"the bias of {node.name} is computed in the graph")
-    if node.has(3):  # FusedConv's addend
-        run.lock(made, f"{node.name} adds a fused operand")
+        run.lock(node.labels(run, 2), f"used as the bias of {node.name}")
     return (made,)
 
 
-def _group(node: Node, run: Labelling, made: Labels, groups: int) -> None:
+def _group(node: Node, run: Labelling, made: Labels, groups: int, *, transposed: bool) -> None:
     """Grouped convolution: drop whole groups, or the same inner channels in every group; whichever leaves more.
 
     Whole groups couple a block of inputs with a block of outputs (depthwise: each input with its outputs) and lower
     the group count. Inner channels keep the count; all groups lose the same places.
     """
-    labels = node.labels(run)
+    labels, weight = node.labels(run), node.inputs[1]
     if labels is None:
         reason = run.pinned.get(node.inputs[0], "nobody may cut its input")
         run.lock(made, f"{node.name} is grouped over a fixed input: {reason}")
+        if not transposed:
+            run.uses.append(Use(weight, 0, made, "makes"))
         return
     source = run.along(labels, 1)
     inner_in, inner_out = len(source) // groups, len(made) // groups
@@ -89,11 +107,17 @@ def _group(node: Node, run: Labelling, made: Labels, groups: int) -> None:
         run.classes.unite(blocks_in[:, :1], blocks_in)
         run.classes.unite(blocks_in[:, :1], blocks_out)
         run.sizes.append(SizeEdit(node.name, ("attribute", "group"), None, blocks_in[:, :1]))
+        run.uses.append(Use(weight, 0, source if transposed else made, "makes"))
+        return
+    run.classes.unite(blocks_in[:1], blocks_in)
+    run.classes.unite(blocks_out[:1], blocks_out)
+    if transposed:
+        run.uses.append(Use(weight, 0, source, "reads"))
+        run.uses.append(Use(weight, 1, np.ascontiguousarray(blocks_out[0]), "makes"))
     else:
-        run.classes.unite(blocks_in[:1], blocks_in)
-        run.classes.unite(blocks_out[:1], blocks_out)
-        run.uses.append(Use(node.inputs[1], 1, np.ascontiguousarray(blocks_in[0]), "reads"))
-        run.reads.append(ChannelRead(node.name, 0, node.inputs[0], 1, source))
+        run.uses.append(Use(weight, 0, made, "makes"))
+        run.uses.append(Use(weight, 1, np.ascontiguousarray(blocks_in[0]), "reads"))
+    run.reads.append(ChannelRead(node.name, 0, node.inputs[0], 1, source))
 
 
 def _read(node: Node, run: Labelling, axis: int, weight_axis: int) -> None:
@@ -102,14 +126,6 @@ def _read(node: Node, run: Labelling, axis: int, weight_axis: int) -> None:
         source = run.along(labels, axis)
         run.uses.append(Use(node.inputs[1], weight_axis, source, "reads"))
         run.reads.append(ChannelRead(node.name, 0, node.inputs[0], axis, source))
-
-
-def _pin(node: Node, run: Labelling, what: str) -> tuple[Labels | None, ...]:
-    reason = f"{node.op} ({node.name}) is {what}: not followed yet"
-    for name in node.inputs:
-        run.lock(run.tensors.get(name), reason)
-    run.pinned[node.outputs[0]] = reason
-    return (None,)
 
 
 RULES = {"Conv": conv, "ConvTranspose": conv_transpose, "Gemm": gemm, "MatMul": matmul}

@@ -1,4 +1,4 @@
-"""A node as the rules see it: attributes by name, constants and shapes at hand."""
+"""A node as the rules see it: attributes by name, constants and shapes at hand; and how a rule refuses or counts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from pipeline.graph.labels import Labelling, Labels
+from pipeline.graph.labels import Labelling, Labels, SizeEdit, compact
+
+Outputs = tuple[Labels | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +33,13 @@ class Node:
 
     @property
     def domain(self) -> str:
-        return self.proto.domain
+        return "" if self.proto.domain == "ai.onnx" else self.proto.domain
 
-    @property
-    def is_standard(self) -> bool:
-        return self.proto.domain in ("", "ai.onnx")
-
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         return list(self.proto.input)
 
-    @property
+    @cached_property
     def outputs(self) -> list[str]:
         return list(self.proto.output)
 
@@ -51,14 +49,14 @@ class Node:
 
     def has(self, number: int) -> bool:
         """Whether optional input `number` is given."""
-        return number < len(self.proto.input) and self.proto.input[number] != ""
+        return number < len(self.inputs) and self.inputs[number] != ""
 
     def is_constant(self, number: int) -> bool:
-        return self.has(number) and self.proto.input[number] in self.constants
+        return self.has(number) and self.inputs[number] in self.constants
 
     def constant(self, number: int) -> NDArray[np.generic] | None:
         """The value of input `number` where it is an initialiser."""
-        return numpy_helper.to_array(self.constants[self.proto.input[number]]) if self.is_constant(number) else None
+        return numpy_helper.to_array(self.constants[self.inputs[number]]) if self.is_constant(number) else None
 
     def integers(self, number: int, attribute: str) -> list[int] | None:
         """A list of integers that older operator sets give as an attribute, newer ones as an input."""
@@ -69,20 +67,36 @@ class Node:
         return None if value is None else [int(entry) for entry in value.reshape(-1)]
 
     def input_shape(self, number: int) -> tuple[int, ...] | None:
-        return self.shapes.get(self.proto.input[number]) if self.has(number) else None
+        return self.shapes.get(self.inputs[number]) if self.has(number) else None
 
     def output_shape(self, number: int = 0) -> tuple[int, ...] | None:
-        return self.shapes.get(self.proto.output[number])
+        return self.shapes.get(self.outputs[number])
 
     def labels(self, run: Labelling, number: int = 0) -> Labels | None:
-        return run.tensors.get(self.proto.input[number]) if self.has(number) else None
+        return run.tensors.get(self.inputs[number]) if self.has(number) else None
+
+
+def refuse(node: Node, run: Labelling, why: str) -> Outputs:
+    """Lock every labelled input, pin every output, and say why: `why` follows "Op (name)" in the reason."""
+    reason = f"{node.domain + '.' if node.domain else ''}{node.op} ({node.name}) {why}"
+    for name in (*node.inputs, *node.captured):
+        run.lock(run.tensors.get(name), reason)
+    for name in node.outputs:
+        run.pinned[name] = reason
+    return (None,) * len(node.outputs)
+
+
+def count(node: Node, run: Labelling, number: int, attribute: str, position: int, labels: Labels) -> None:
+    """Entry `position` of an input or attribute counts the channels in `labels` (index x elements sharing it)."""
+    where: Any = ("attribute", attribute) if attribute in node.attributes else ("input", number)
+    run.sizes.append(SizeEdit(node.name, where, position, labels))
 
 
 def like(labels: Labels, shape: tuple[int, ...] | None) -> Labels | None:
     """The same labels on a tensor whose unlabelled axes have other lengths."""
     if shape is None or len(shape) != labels.ndim:
         return None
-    small = labels[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in labels.strides)]
+    small = compact(labels)
     if any(size not in (1, whole) for size, whole in zip(small.shape, shape, strict=True)):
         return None
     return np.broadcast_to(small, shape)

@@ -1,26 +1,39 @@
-"""Reductions: over space they are harmless; over channels they mix them, and the mean of fewer is another mean."""
+"""Reductions: over space they are harmless; over channels they read them, and the mean of fewer is another mean."""
 
 import numpy as np
 
-from pipeline.graph.labels import Labelling, Labels, compact, labelled_axes
-from pipeline.graph.rules.node import Node
+from pipeline.graph.labels import ChannelRead, Labelling, Labels, compact, labelled_axes
+from pipeline.graph.rules.node import Node, Outputs, refuse
+
+# To these a zero adds nothing, so a channel less is the same as a channel of zeros.
+BLIND_TO_ZERO = {"ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum"}
 
 
-def reduce(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
-    labels = node.labels(run)
-    shape = node.output_shape()
-    if labels is None or shape is None:
+def reduce(node: Node, run: Labelling) -> Outputs:
+    labels, shape = node.labels(run), node.output_shape()
+    if labels is None:
         return (None,)
     axes = _axes(node, labels.ndim)
-    if axes is None or axes.intersection(labelled_axes(labels)):
-        reason = f"{node.op} ({node.name}) reduces over channels"
-        run.lock(labels, reason)
-        run.pinned[node.outputs[0]] = reason
-        return (None,)
+    if axes is None or shape is None:
+        return refuse(node, run, "cannot be followed: its axes are computed in the graph")
+    changing = axes.intersection(labelled_axes(labels))
+    if changing:
+        return _over_channels(node, run, labels, changing)
     small = compact(labels)
     if not node.attributes.get("keepdims", 1):
         small = small.squeeze(tuple(axes))
     return (np.broadcast_to(small, shape),)
+
+
+def _over_channels(node: Node, run: Labelling, labels: Labels, axes: set[int]) -> Outputs:
+    if len(labelled_axes(labels)) > 1:
+        return refuse(node, run, "reduces over channels that lie on several axes")
+    (axis,) = axes
+    run.reads.append(ChannelRead(node.name, 0, node.inputs[0], axis, run.along(labels, axis)))
+    if node.op not in BLIND_TO_ZERO:
+        run.mark_inexact(labels)
+    run.pinned[node.outputs[0]] = f"{node.op} ({node.name}) leaves no channels"
+    return (None,)
 
 
 def _axes(node: Node, ndim: int) -> set[int] | None:
@@ -33,14 +46,16 @@ def _axes(node: Node, ndim: int) -> set[int] | None:
     return {axis % ndim for axis in listed}
 
 
-def arg(node: Node, run: Labelling) -> tuple[Labels | None, ...]:
+def arg(node: Node, run: Labelling) -> Outputs:
     """ArgMax and ArgMin name channels by number: whoever reads the numbers counts on all of them."""
-    labels = node.labels(run)
-    if labels is not None:
-        axis = int(node.attributes.get("axis", 0)) % labels.ndim
-        if axis in labelled_axes(labels):
-            run.lock(labels, f"{node.op} ({node.name}) numbers the channels")
-    return (None,)
+    labels, shape = node.labels(run), node.output_shape()
+    if labels is None:
+        return (None,)
+    axis = int(node.attributes.get("axis", 0)) % labels.ndim
+    if axis in labelled_axes(labels) or shape is None:
+        return refuse(node, run, "numbers the channels")
+    small = compact(labels)
+    return (np.broadcast_to(small if node.attributes.get("keepdims", 1) else small.squeeze(axis), shape),)
 
 
 RULES = {

@@ -1,0 +1,31 @@
+"""Channels become space and space becomes channels."""
+
+from pipeline.graph.labels import Labelling, simplify
+from pipeline.graph.rules.node import Node, Outputs
+
+
+def depth_to_space(node: Node, run: Labelling) -> Outputs:
+    """(N, C * b * b, H, W) -> (N, C, H * b, W * b); DCR keeps the block outermost, CRD innermost."""
+    labels = node.labels(run)
+    if labels is None:
+        return (None,)
+    block = int(node.attributes["blocksize"])
+    n, c, h, w = labels.shape
+    if node.attributes.get("mode", b"DCR") == b"CRD":
+        blocks = labels.reshape(n, c // block**2, block, block, h, w).transpose(0, 1, 4, 2, 5, 3)
+    else:
+        blocks = labels.reshape(n, block, block, c // block**2, h, w).transpose(0, 3, 4, 1, 5, 2)
+    return (simplify(blocks.reshape(n, c // block**2, h * block, w * block)),)
+
+
+def space_to_depth(node: Node, run: Labelling) -> Outputs:
+    labels = node.labels(run)
+    if labels is None:
+        return (None,)
+    block = int(node.attributes["blocksize"])
+    n, c, h, w = labels.shape
+    blocks = labels.reshape(n, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4)
+    return (simplify(blocks.reshape(n, c * block**2, h // block, w // block)),)
+
+
+RULES = {"DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth}

@@ -1,0 +1,189 @@
+"""The report: one document that says what was asked, done, measured, and doubted. HTML and Markdown are made of it."""
+
+import datetime as dt
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from pipeline.graph.model import input_specs
+from pipeline.job import Job
+from pipeline.latency.profiling import NetworkProfile
+from pipeline.measure import in_ms
+from pipeline.profile import describe_stairs
+from pipeline.stages.allocating import Decision
+from pipeline.stages.building import Built
+from pipeline.stages.cutting import CutNetwork
+from pipeline.stages.scoring import Scores
+from pipeline.stages.timing import ALLOWED_OVER_GOAL, Timing, over
+from targets.kernels import Kernel
+
+Accuracy = Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the stages made. `accuracies`: of the uncut network, the cut one, and the recovered one."""
+
+    base: Built
+    built: Built
+    profile: NetworkProfile | None
+    scores: Scores
+    decision: Decision
+    network: CutNetwork
+    plan: Mapping[str, Any]
+    recovery: Mapping[str, Any] | None
+    rewriting: Mapping[str, Any]
+    timing: Timing
+    accuracies: tuple[Accuracy, Accuracy, Accuracy]
+
+
+def describe(job: Job, outcome: Outcome) -> dict[str, Any]:
+    """The report's document; its schema is the one that pipeline.report reads."""
+    accuracy = describe_accuracy(outcome.accuracies)
+    failures = failures_of(job, outcome, accuracy)
+    return {
+        "cutback": version("cutback"),
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "command": "cutback " + shlex.join(sys.argv[1:]),
+        "model": _model(job),
+        "target": asdict(job.connection.target),
+        "device": job.connection.device.as_dict(),
+        "goal": job.goal.text,
+        "met": not failures,
+        "failures": failures,
+        "latency": _latency(outcome),
+        "flops": outcome.plan["flops"],
+        "params": outcome.plan["params"],
+        "accuracy": accuracy,
+        "proof": dict(outcome.network.proof),
+        "rewrites": dict(outcome.rewriting),
+        "groups": _groups(job, outcome),
+        "kernels": _kernels(job, outcome),
+        "stairs": describe_stairs(outcome.profile, outcome.decision.channels) if outcome.profile else [],
+        "recovery": dict(outcome.recovery) if outcome.recovery else None,
+        "solver": {
+            "name": outcome.decision.solver,
+            "allocator": job.recipe.allocator,
+            "gap": outcome.decision.gap,
+            "status": outcome.decision.status,
+            "seconds": outcome.decision.seconds,
+        },
+        "criterion": {
+            "name": job.recipe.criterion,
+            "normalisation": job.recipe.normalisation,
+            "regularisation": job.recipe.regularisation.model_dump(),
+        },
+        "engines": [_engine(job, outcome.built)],
+        "doubts": _doubts(job, outcome),
+    }
+
+
+def describe_accuracy(accuracies: tuple[Accuracy, Accuracy, Accuracy]) -> dict[str, Any] | None:
+    before, cut, after = accuracies
+    if before is None or cut is None or after is None:
+        return None
+    return {
+        "metric": before["metric"],
+        "count": before["count"],
+        "before": before["value"],
+        "cut": cut["value"],
+        "after": after["value"],
+        "drop": before["value"] - after["value"],
+    }
+
+
+def failures_of(job: Job, outcome: Outcome, accuracy: Accuracy) -> list[str]:
+    """A sentence for every part of the goal, and every gate, that was missed."""
+    found = []
+    for bound in job.goal.bounds:
+        if bound.quantity == "latency":
+            if over(bound, outcome.timing) > ALLOWED_OVER_GOAL:
+                share, high = 1 / outcome.timing.ratio.low, outcome.timing.after.interval_ns()[1] / 1e6
+                end = f"{share:.3f}x" if bound.relative else f"{high:.3g} ms"
+                found.append(f"latency: the upper end of the measured interval is {end}; asked was {job.goal.text}")
+        else:
+            cost = outcome.plan[bound.quantity]
+            if cost["after"] > bound.against(cost["before"]) * (1 + 1e-9):
+                found.append(f"{bound.quantity}: {cost['after']} is over {job.goal.text}")
+    most = job.recipe.max_drop
+    if most is not None and accuracy and accuracy["drop"] > most:
+        found.append(f"accuracy fell by {accuracy['drop']:.2f} points; --max-drop allows {most:g}")
+    return found
+
+
+def _model(job: Job) -> dict[str, Any]:
+    model = job.opened.model
+    inputs = [{"name": s.name, "shape": list(model.bound[s.name]), "dtype": s.dtype} for s in input_specs(model.proto)]
+    return {"path": job.recipe.model, "sha256": job.opened.sha256, "inputs": inputs}
+
+
+def _latency(outcome: Outcome) -> dict[str, Any]:
+    timing, decision = outcome.timing, outcome.decision
+    chosen = next((done for done in decision.rounds if done.channels == decision.channels), None)
+    return {
+        "before": in_ms(timing.before),
+        "after": in_ms(timing.after),
+        "ratio": asdict(timing.ratio),
+        "predicted_ms": chosen.predicted_ns / 1e6 if chosen else None,
+        "measured_ms": timing.after.median_ns / 1e6,
+        "rounds": [
+            {
+                "budget_ms": done.budget_ns / 1e6,
+                "predicted_ms": done.predicted_ns / 1e6,
+                "measured_ms": done.measured_ns / 1e6,
+                "low_ms": done.low_ns / 1e6,
+                "high_ms": done.high_ns / 1e6,
+            }
+            for done in decision.rounds
+        ],
+        "heldout": asdict(outcome.profile.heldout) if outcome.profile else None,
+    }
+
+
+def _groups(job: Job, outcome: Outcome) -> list[dict[str, Any]]:
+    return [
+        {
+            **{key: entry[key] for key in ("id", "width", "kept", "step")},
+            "exact": group.exact,
+            "locked": group.locked_because,
+            "importance": outcome.scores[group.id].tolist() if group.id in outcome.scores else [],
+            "kept_channels": entry["channels"],
+        }
+        for entry, group in zip(outcome.plan["groups"], job.opened.channels.groups, strict=True)
+    ]
+
+
+def _kernels(job: Job, outcome: Outcome) -> dict[str, Any]:
+    """Both networks profiled here and now, one after the other."""
+    folder, shapes = job.work.folder, job.opened.model.bound
+    return {
+        side: _describe_kernels(job.connection.profile(folder / name, shapes=shapes).kernels)
+        for side, name in (("before", "uncut.onnx"), ("after", "final.onnx"))
+    }
+
+
+def _describe_kernels(kernels: Sequence[Kernel]) -> list[dict[str, Any]]:
+    return [
+        {"name": k.outputs[0] if k.outputs else k.name, "op": "+".join(k.fused) or k.op, "us": k.mean_ns / 1e3}
+        for k in kernels
+    ]
+
+
+def _engine(job: Job, built: Built) -> dict[str, Any]:
+    return {
+        "path": "engine.onnx",
+        "sha256": built.engine.sha256,
+        "runtime": built.engine.runtime,
+        "precision": job.connection.target.precision,
+        "bytes": built.engine.path.stat().st_size,
+        "difference": built.difference,
+    }
+
+
+def _doubts(job: Job, outcome: Outcome) -> list[str]:
+    sides = (("uncut", outcome.timing.before), ("cut", outcome.timing.after))
+    timed = [f"{which}: {doubt}" for which, side in sides for doubt in side.doubts]
+    return [*timed, *outcome.base.doubts, *outcome.built.doubts, *(["timed in quick mode"] if job.recipe.quick else [])]

@@ -1,0 +1,76 @@
+"""The measurements that a compression stands on: is a rewrite worth it, and is the goal met in the end?"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.goal import Bound
+from pipeline.graph.model import save
+from pipeline.graph.rewrite import rewritten
+from pipeline.job import Job
+from pipeline.stages.building import Built
+from targets.measure import measure
+from targets.measurement import Measurement, Ratio, ratio
+
+# The upper end of the final interval may be this much over the goal: an interval is wider than what it is about.
+ALLOWED_OVER_GOAL = 1.02
+WORTH_A_REWRITE = 1.01
+REWRITE_SESSIONS = 6
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Uncut and cut engine, timed in the same run."""
+
+    before: Measurement
+    after: Measurement
+    ratio: Ratio
+
+
+def compare(job: Job, base: Built, built: Built) -> Timing:
+    """The final comparison; repeated once with twice the sessions where the centre meets a goal that the interval's end
+    does not."""
+    bound = job.goal.bound("latency")
+    sessions = job.recipe.sessions
+    for attempt in range(2):
+        before, after = measure(
+            [base.engine, built.engine],
+            job.connection,
+            shapes=job.opened.model.bound,
+            sessions=sessions * (1 + attempt),
+            quick=job.recipe.quick,
+            seed=job.recipe.seed + attempt,
+            on_progress=job.on_progress,
+        )
+        timing = Timing(before, after, ratio(before, after))
+        if bound is None or over(bound, timing) <= ALLOWED_OVER_GOAL or centre(bound, timing) > 1:
+            break
+    return timing
+
+
+def over(bound: Bound, timing: Timing) -> float:
+    """The upper end of the interval as a share of the goal."""
+    return (1 / timing.ratio.low if bound.relative else timing.after.interval_ns()[1]) / bound.limit
+
+
+def centre(bound: Bound, timing: Timing) -> float:
+    return (1 / timing.ratio.value if bound.relative else timing.after.median_ns) / bound.limit
+
+
+def time_rewrites(job: Job, folder: Path) -> Mapping[str, Any]:
+    """The uncut network with every exact rewrite, beside itself: `used` where that is faster, `speed_up` how much."""
+    paths = [folder / "as-given.onnx", folder / "rewritten.onnx"]
+    for model, path in zip((job.opened.model, rewritten(job.opened.model)), paths, strict=True):
+        save(model, path)
+    plain, other = measure(
+        paths,
+        job.connection,
+        shapes=job.opened.model.bound,
+        sessions=REWRITE_SESSIONS,
+        quick=True,
+        seed=job.recipe.seed,
+        on_progress=job.on_progress,
+    )
+    compared = ratio(plain, other)
+    return {"used": compared.value > WORTH_A_REWRITE, "speed_up": asdict(compared)}

@@ -1,0 +1,26 @@
+"""What holds for every test: one thread for numerics, no time limit on a generated example, a database of its own."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Two cores run two things at most; a pool of threads for each of numpy and torch makes small tests slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("cutback", deadline=None)
+settings.load_profile("cutback")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_profile_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the profile database of whoever runs it."""
+    path: Path = tmp_path_factory.mktemp("profiles") / "profiles.sqlite"
+    before = os.environ.get("CUTBACK_DB")
+    os.environ["CUTBACK_DB"] = str(path)
+    yield
+    os.environ.pop("CUTBACK_DB")
+    if before is not None:
+        os.environ["CUTBACK_DB"] = before

@@ -1,0 +1,45 @@
+"""One device, and one tiny network that was really profiled on it, for all tests here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.graph.couple import Channels, couple
+from pipeline.graph.model import Model
+from pipeline.latency.profiling import NetworkProfile, profile_network
+from targets.connection import Connection, connect
+from targets.profiles.store import ProfileStore
+from targets.target import Target
+from tests.latency.networks import residual
+
+
+@pytest.fixture(scope="session")
+def connection() -> Iterator[Connection]:
+    with connect(Target("local")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(tmp_path) -> ProfileStore:
+    return ProfileStore(tmp_path / "own.sqlite")
+
+
+@dataclass(frozen=True, eq=False)
+class Profiled:
+    """The network, the database it filled, and what came out, the first time and the second."""
+
+    model: Model
+    channels: Channels
+    store: ProfileStore
+    first: NetworkProfile
+    second: NetworkProfile
+
+
+@pytest.fixture(scope="session")
+def profiled(connection: Connection, tmp_path_factory) -> Profiled:
+    model = residual()
+    channels = couple(model)
+    store = ProfileStore(tmp_path_factory.mktemp("db") / "throw-away.sqlite")
+    first, second = (profile_network(model, channels, channels.free, connection, store) for _ in range(2))
+    return Profiled(model, channels, store, first, second)
