@@ -29,12 +29,12 @@ def measure(
     each other model, with its 99 % interval and verdict. Models are built for the target first."""
     with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-measure-") as folder:
         engines: list[Engine] = []
-        bound: dict[str, tuple[int, ...]] = {}
+        bound: list[Mapping[str, tuple[int, ...]]] = []
         for number, name in enumerate(models):
             model = load(Path(name), shapes)
             path = Path(folder, f"{number}-{Path(name).stem}.onnx")
             save(model, path)
-            bound.update(model.bound)
+            bound.append(model.bound)
             engines.append(connection.build(path, Path(folder, f"{number}-{Path(name).stem}-engine.onnx")))
         taken = measure_sessions(
             engines, connection, shapes=bound, sessions=sessions, quick=quick, seed=seed, on_progress=on_progress

@@ -1,5 +1,6 @@
 """A cut without training: score, choose widths, cut, prove, write."""
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -85,11 +86,12 @@ def prune(
         else network.model
     )
     written = describe_plan(opened.model, opened.channels, kept, final, "kept")
-    if plan:
-        write_plan(Path(plan), written)
+    files: dict[Path, Callable[[Path], None]] = {Path(output): lambda path: save(final, path)}
     if masked:
-        save(network.masked, Path(masked))
-    save(final, Path(output))
+        files[Path(masked)] = lambda path: save(network.masked, path)
+    if plan:
+        files[Path(plan)] = lambda path: write_plan(path, written)
+    _write_all(files)
     return {
         "output": str(output),
         "flops": written["flops"],
@@ -99,6 +101,19 @@ def prune(
         "absorbed": absorb,
         "decision": asdict(decision) if decision else None,
     }
+
+
+def _write_all(files: Mapping[Path, Callable[[Path], None]]) -> None:
+    """All of them or none: where one cannot be written, those that were not there before are taken away again."""
+    new = [path for path in files if not path.exists()]
+    try:
+        for path, write in files.items():
+            write(path)
+    except BaseException:
+        for path in new:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise
 
 
 def _decide(

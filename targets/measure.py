@@ -8,6 +8,8 @@ from targets.connection import Connection, Engine
 from targets.errors import BadInput
 from targets.measurement import Measurement, Session
 
+Shapes = Mapping[str, Sequence[int]]
+
 MAX_REPEATS = 3  # of one session that was disturbed; past this the disturbance is how the device is
 
 
@@ -15,19 +17,23 @@ def measure(
     models: Sequence[Engine | Path],
     connection: Connection,
     *,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Shapes | Sequence[Shapes] | None = None,
     sessions: int = 10,
     quick: bool = False,
     seed: int = 0,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Measurement]:
     """One measurement a model, in their order. Each round times every model once, in random order, so that a drift of
-    the device meets all of them. A voided session is repeated; what stays disturbed is kept and says so.
+    the device meets all of them. A voided session is repeated; what stays disturbed is kept and says so. `shapes` binds
+    free dimensions of inputs (unset batch: 1), for all models alike or one mapping a model.
 
     `on_progress(done, total, note)` counts sessions.
     """
     if sessions < 1:
         raise BadInput(f"{sessions} sessions measure nothing. Ask for at least 1.")
+    bound = list(shapes) if isinstance(shapes, Sequence) else [shapes] * len(models)
+    if len(bound) != len(models):
+        raise BadInput(f"There are shapes for {len(bound)} of {len(models)} models. Give one mapping a model.")
     order = random.Random(seed)
     taken: list[list[Session]] = [[] for _ in models]
     total = sessions * len(models)
@@ -36,7 +42,7 @@ def measure(
         for done, index in enumerate(order.sample(range(len(models)), len(models)), round_ * len(models)):
             if on_progress is not None:
                 on_progress(done, total, f"timing {name(models[index])}")
-            tried = settle(models[index], connection, shapes, quick, min(MAX_REPEATS, spare))
+            tried = settle(models[index], connection, bound[index], quick, min(MAX_REPEATS, spare))
             spare -= len(tried) - 1
             taken[index].append(min(tried, key=lambda session: (bool(session.voided), session.median_ns)))
     if on_progress is not None:
@@ -47,7 +53,7 @@ def measure(
 def settle(
     model: Engine | Path,
     connection: Connection,
-    shapes: Mapping[str, Sequence[int]] | None,
+    shapes: Shapes | None,
     quick: bool,
     repeats: int,
 ) -> list[Session]:

@@ -10,6 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
+from tests.digits import Digits, make_digits
+
 settings.register_profile("cutback", deadline=None)
 settings.load_profile("cutback")
 
@@ -24,3 +26,9 @@ def _own_profile_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     os.environ.pop("CUTBACK_DB")
     if before is not None:
         os.environ["CUTBACK_DB"] = before
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    """A trained network and its samples."""
+    return make_digits(tmp_path_factory.mktemp("digits"))

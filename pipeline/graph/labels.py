@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.graph.channels import Labels as Labels
+from targets.errors import BadInput
 
 Role = Literal["makes", "reads", "rides"]
+
+MAX_LABELS = 2**27  # the widest networks have a few hundred thousand; half a gigabyte goes with this many
 
 
 class LabelClasses:
@@ -30,6 +33,8 @@ class LabelClasses:
     def fresh(self, count: int) -> Labels:
         """`count` labels that nobody has seen."""
         first, self._count = self._count, self._count + count
+        if self._count > MAX_LABELS:
+            raise BadInput(f"The model has more than {MAX_LABELS} channels: its shapes cannot be right.")
         if self._count > len(self._parent):
             grown = np.arange(max(1024, 2 * self._count), dtype=np.int32)
             grown[:first] = self._parent[:first]

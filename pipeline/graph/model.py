@@ -1,5 +1,6 @@
 """An ONNX model, checked, put into one plain form, with every tensor's shape known."""
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -7,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
 from onnx import TensorProto
 
 from pipeline.graph.normalise import normalise
+from pipeline.graph.reading import INLINE_LIMIT_BYTES, read
 from pipeline.graph.shapes import Shapes as Shapes
+from pipeline.graph.shapes import contradiction
 from pipeline.graph.shapes import infer_shapes as infer_shapes
 from targets.errors import BadInput
 
-# Protobuf refuses messages of 2 GiB; weights go beside the model well before.
-INLINE_LIMIT_BYTES = 1_800_000_000
+# Nobody runs larger ones on a device; files that claim them are broken.
+MAX_TENSOR_ELEMENTS = 2**33
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,7 @@ def load(source: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) 
 
     Raises BadInput, in one line, for anything that is not a sound model.
     """
-    return from_proto(_read(Path(source)), shapes)
+    return from_proto(read(Path(source)), shapes)
 
 
 def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
@@ -64,9 +66,20 @@ def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | Non
     for value in proto.graph.input:
         if value.type.WhichOneof("value") not in (None, "tensor_type"):
             raise BadInput(f"Input {value.name!r} is no plain tensor (sequence, map or optional): not supported.")
+    for value in proto.graph.output:
+        if not value.type.tensor_type.elem_type:
+            raise BadInput(f"Output {value.name!r} is no tensor of a known type: not supported.")
     bound = bind(input_specs(proto), shapes or {})
     plain = normalise(proto, bound)
-    return Model(plain, bound, infer_shapes(plain, bound))
+    problem = contradiction(plain, bound)
+    if problem is not None:
+        inputs = ", ".join(f"{name}={','.join(map(str, shape))}" for name, shape in bound.items())
+        raise BadInput(f"The model's shapes contradict each other at {inputs}: {problem}")
+    shapes_found = infer_shapes(plain, bound)
+    for name, shape in shapes_found.items():
+        if math.prod(shape) > MAX_TENSOR_ELEMENTS or min(shape, default=0) < 0:
+            raise BadInput(f"Tensor {name!r} would have the shape {','.join(map(str, shape))}: the model is broken.")
+    return Model(plain, bound, shapes_found)
 
 
 def save(model: Model, path: Path) -> None:
@@ -112,28 +125,6 @@ def free_batch(model: Model) -> onnx.ModelProto:
     return proto
 
 
-def _read(path: Path) -> onnx.ModelProto:
-    if not path.exists():
-        raise BadInput(f"{path} does not exist. Give the path of an ONNX file.")
-    if not path.is_file():
-        raise BadInput(f"{path} is a directory. Give the path of an ONNX file.")
-    if path.stat().st_size == 0:
-        raise BadInput(f"{path} is empty. Export the model again.")
-    try:
-        proto = onnx.load(path)
-    except DecodeError as error:
-        raise BadInput(f"{path} is not an ONNX model, or was cut short. Export or copy it again.") from error
-    except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be loaded: {_one_line(error)}") from error
-    if not proto.graph.node:
-        raise BadInput(f"{path} holds no graph: not an ONNX model, or an empty one.")
-    try:
-        onnx.checker.check_model(proto if proto.ByteSize() < INLINE_LIMIT_BYTES else str(path))
-    except (onnx.checker.ValidationError, EncodeError, ValueError) as error:
-        raise BadInput(f"{path} is not a valid ONNX model: {_one_line(error)}") from error
-    return proto
-
-
 def _bind_one(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
     if given is None:
         sizes = tuple(1 if axis == 0 and isinstance(size, str) else size for axis, size in enumerate(spec.shape))
@@ -158,7 +149,3 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     dims = value.type.tensor_type.shape.dim
     shape = tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in dims)
     return TensorSpec(value.name, shape, value.type.tensor_type.elem_type or TensorProto.FLOAT)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

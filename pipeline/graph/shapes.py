@@ -49,13 +49,13 @@ def infer_types(proto: onnx.ModelProto, bound: Shapes) -> dict[str, int]:
     return types | {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
 
 
-def fits(proto: onnx.ModelProto, bound: Shapes) -> bool:
-    """Whether no two shapes contradict each other when the inputs have the shapes `bound`."""
+def contradiction(proto: onnx.ModelProto, bound: Shapes) -> str | None:
+    """Which two shapes contradict each other when the inputs have the shapes `bound`, or None where all is well."""
     try:
         shape_inference.infer_shapes(_skeleton(proto, bound), strict_mode=True, data_prop=True)
-    except (shape_inference.InferenceError, ValueError, RuntimeError):
-        return False
-    return True
+    except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        return " ".join(str(error).split())[:300]
+    return None
 
 
 def size_values(proto: onnx.ModelProto, shapes: Shapes) -> dict[str, Value]:

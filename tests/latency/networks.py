@@ -21,7 +21,7 @@ def built(nodes: Sequence[onnx.NodeProto], weights: Mapping[str, tuple[int, ...]
         list(nodes),
         "miniature",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", inputs, SIDE, SIDE])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 10])],
         [
             numpy_helper.from_array((generator.standard_normal(shape) / 4).astype(np.float32), name)
             for name, shape in weights.items()

@@ -36,7 +36,8 @@ def network(*, pads: int, gemm: dict[str, float] | None = None, bias: bool = Tru
         nodes.append(helper.make_node("GlobalAveragePool", ["active"], ["pooled"], "pooled"))
         nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"], "flat"))
         weights["reader.w"] = generator.standard_normal((4, 6)).astype(np.float32)
-        nodes.append(helper.make_node("Gemm", ["flat", "reader.w", "reader.b"], ["y"], "reader", **gemm))
+        nodes.append(helper.make_node("Gemm", ["flat", "reader.w", "reader.b"], ["y"], "reader"))
+        nodes[-1].attribute.extend(helper.make_attribute(name, value) for name, value in gemm.items())
     if bias:
         weights["reader.b"] = generator.standard_normal(6).astype(np.float32)
     graph = helper.make_graph(

@@ -18,14 +18,16 @@ from pipeline.plan import describe_plan, read_plan
 from pipeline.stages.building import Built, build_and_check
 from pipeline.stages.bundling import write_bundle
 from pipeline.stages.cutting import cut_and_prove
+from pipeline.stages.opening import Opened
 from targets.connection import Connection
 from targets.errors import BadInput, TargetError
 from tests.latency.networks import residual
-from tests.stages.networks import Opened, of
+from tests.stages.networks import of
 
 REPORT: dict[str, Any] = {
     "created": "2026-01-02T03:04:05+00:00", "target": {"name": "local", "threads": 1}, "doubts": [], "met": True,
-    "device": {"stack": {"onnxruntime": "1.0"}}, "accuracy": None, "latency": {"heldout": {"median_error": float("nan")}},
+    "device": {"stack": {"onnxruntime": "1.0"}}, "accuracy": None,
+    "latency": {"heldout": {"median_error": float("nan")}},
 }  # fmt: skip
 
 
@@ -100,7 +102,7 @@ def test_the_golden_outputs_are_the_models(handed_over) -> None:
 
 
 def test_a_bundle_is_written_again_in_place(handed_over) -> None:
-    net, plan, built, bundle = handed_over
+    _, plan, built, bundle = handed_over
     before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
     write_bundle(bundle, load(bundle / "model.onnx"), plan, built, REPORT)
     assert {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()} == before
@@ -110,7 +112,7 @@ def test_a_bundle_is_written_again_in_place(handed_over) -> None:
 def test_a_bundle_that_cannot_be_finished_leaves_the_earlier_one(handed_over, tmp_path, monkeypatch) -> None:
     import pipeline.stages.bundling as bundling
 
-    net, plan, built, bundle = handed_over
+    _, plan, built, bundle = handed_over
     folder = tmp_path / "again"
     model = load(bundle / "model.onnx")
     write_bundle(folder, model, plan, built, REPORT)

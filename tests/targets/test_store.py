@@ -146,12 +146,16 @@ def test_a_password_is_not_repeated() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_read_only_database_can_be_read_and_says_why_it_cannot_be_written(path: Path) -> None:
+def test_a_read_only_database_can_be_read_and_says_why_it_cannot_be_written(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     ProfileStore(path).add([row_of(8)])
     store = ProfileStore(f"sqlite:///file:{path}?mode=ro&uri=true")
     assert key_of(8).digest in store.find([key_of(8).digest])
     with pytest.raises(BadInput, match="readonly"):
         store.add([row_of(16)])
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.parent.name]  # a URL is no folder to make
 
 
 def test_a_newer_database_is_refused(path: Path) -> None:

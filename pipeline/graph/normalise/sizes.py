@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.graph.editing import Names, add_initialiser, is_standard
 from pipeline.graph.evaluate import Value
 from pipeline.graph.normalise.batch import zeros_copy
-from pipeline.graph.shapes import Shapes, fits, infer_shapes, size_values
+from pipeline.graph.shapes import Shapes, contradiction, infer_shapes, size_values
 
 
 def sizes_are_constants(proto: onnx.ModelProto, bound: Shapes) -> None:
@@ -68,7 +68,7 @@ def _bindings(proto: onnx.ModelProto, bound: Shapes) -> list[Shapes]:
     found: list[Shapes] = [bound]
     for batch_only in (False, True):
         other = _other_binding(proto, bound, batch_only=batch_only)
-        if other != dict(bound) and fits(proto, other):
+        if other != dict(bound) and contradiction(proto, other) is None:
             return [bound, other]
     return found
 

@@ -29,6 +29,6 @@ def follow(node: Node, run: Labelling) -> Outputs:
     rule = RULES.get((node.domain, node.op))
     if rule is None:
         return refuse(node, run, "is an operator without a coupling rule")
-    if not node.outputs:
-        return ()
+    if any(0 in node.shapes.get(name, ()) for name in (*node.inputs, *node.outputs)):
+        return refuse(node, run, "reads or makes a tensor without elements")
     return rule(node, run)

@@ -71,6 +71,9 @@ def _convolve(node: Node, run: Labelling, *, transposed: bool) -> Outputs:
     if not node.is_constant(1) or shape is None or weight is None:
         return refuse(node, run, "has a weight or shape that is computed: not followed yet")
     groups = int(node.attributes.get("group", 1))
+    source = node.input_shape(0)
+    if groups < 1 or shape[1] % groups or (source is not None and source[1] % groups):
+        return refuse(node, run, f"has {groups} groups, into which its channels do not divide")
     made = run.fresh_axis(shape, 1)
     line = run.along(made, 1)
     in_axis, out_axis = (0, 1) if transposed else (1, 0)

@@ -18,6 +18,8 @@ def reshape(node: Node, run: Labelling) -> Outputs:
         return (None,)
     if shape is None:
         return refuse(node, run, "cannot be followed: the shape it makes is not known")
+    if math.prod(shape) != labels.size:
+        return refuse(node, run, f"makes {math.prod(shape)} elements of {labels.size}")
     moved = reshaped(labels, shape)
     if node.op == "Reshape":
         target = node.integers(1, "shape")
@@ -38,6 +40,8 @@ def transpose(node: Node, run: Labelling) -> Outputs:
     if labels is None:
         return (None,)
     order = node.attributes.get("perm") or list(range(labels.ndim))[::-1]
+    if sorted(order) != list(range(labels.ndim)):
+        return refuse(node, run, f"permutes {labels.ndim} axes by {order}")
     return (labels.transpose(order),)
 
 
