@@ -2,9 +2,12 @@
 
 import contextlib
 import io
+import tempfile
 import warnings
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -39,16 +42,17 @@ def _dynamo(family: str, free: bool) -> Mapping[str, bytes]:
 @cache
 def _legacy(family: str, free: bool) -> Mapping[str, bytes]:
     preserve = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
-    axes = {"dynamic_axes": {"input": {0: "batch"}, "output": {0: "batch"}}} if free else {}
+    axes: dict[str, Any] = {"dynamic_axes": {"input": {0: "batch"}, "output": {0: "batch"}}} if free else {}
     written = {}
-    for exporter, options in (("legacy_folded", {}), ("legacy_kept", preserve)):
-        target = io.BytesIO()
-        with _quiet():
+    variants: dict[str, dict[str, Any]] = {"legacy_folded": {}, "legacy_kept": preserve}
+    for exporter, options in variants.items():
+        with tempfile.TemporaryDirectory() as folder, _quiet():
+            target = Path(folder) / "model.onnx"
             torch.onnx.export(
                 _network(family), zoo.example(), target, dynamo=False, input_names=["input"],
                 output_names=["output"], **axes, **options,
-            )  # type: ignore[arg-type] # fmt: skip
-        written[exporter] = target.getvalue()
+            )  # fmt: skip
+            written[exporter] = target.read_bytes()
     return written
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,10 +47,11 @@ class Sketch:
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
 
-    def op(self, kind: str, inputs: Sequence[str], shape: Sequence[int], **attributes: object) -> Tensor:
-        return self.ops(kind, inputs, [shape], **attributes)[0]
+    def op(self, kind: str, inputs: Sequence[str], shape: Sequence[int], **attributes: Any) -> Tensor:
+        (made,) = self.ops(kind, inputs, [shape], **attributes)
+        return made
 
-    def ops(self, kind: str, inputs: Sequence[str], shapes: Sequence[Sequence[int]], **attributes: object):
+    def ops(self, kind: str, inputs: Sequence[str], shapes: Sequence[Sequence[int]], **attributes: Any) -> list[Tensor]:
         names = [f"t{len(self.nodes)}_{number}" for number in range(len(shapes))]
         self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
         return [Tensor(name, tuple(shape)) for name, shape in zip(names, shapes, strict=True)]

@@ -24,7 +24,8 @@ Draw = Callable[[st.SearchStrategy], object]
 
 
 def _divisors(draw, number: int) -> int:
-    return draw(st.sampled_from([d for d in range(1, number + 1) if number % d == 0]))
+    divisor: int = draw(st.sampled_from([d for d in range(1, number + 1) if number % d == 0]))
+    return divisor
 
 
 def conv(s: Sketch, x: Tensor, draw) -> Tensor:

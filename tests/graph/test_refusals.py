@@ -1,5 +1,7 @@
 """What a rule cannot follow it locks, with a reason a person can read; everything else is cut."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,37 +10,43 @@ from tests.graph.small import coupled, ints
 IMAGE = "float[1,3,4,4] x"
 READ = "y = Conv(b, v)"
 
-CASES = {
+# What stands between two convolutions, the weights where they are not (4, 3, 1, 1) and (2, 4, 1, 1), and the reason.
+CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "unknown operator": ("b = own.Strange(a)", {}, "own.Strange (Strange_b) is an operator without a coupling rule"),
-    "fixed operand": ("b = Add(a, x)", {"w": (3, 3, 1, 1)}, "meets 'x' in Add (Add_b), which is fixed: a graph input"),
-    "single channel": ("b = Gather<axis = 1>(a, i)", {"i": np.asarray(1, np.int64)}, "picks a single channel"),
+    "fixed operand": (
+        "b = Add(a, x)", {"w": (3, 3, 1, 1), "v": (2, 3, 1, 1)},
+        "meets 'x' in Add (Add_b), which is fixed: a graph input",
+    ),
+    "single channel": (
+        "b = Gather<axis = 1>(a, i)", {"i": np.asarray(1, np.int64), "v": (4, 2), "read": "y = MatMul(b, v)"},
+        "picks a single channel",
+    ),
     "every other channel": (
-        "b = Slice(a, s, e, s, t)", {"s": ints(1), "e": ints(4), "t": ints(2)}, "it takes every so many channels"
+        "b = Slice(a, s, e, s, t)", {"s": ints(1), "e": ints(4), "t": ints(2), "v": (2, 2, 1, 1)},
+        "it takes every so many channels",
     ),
     "mirrored channels": (
-        'b = Pad<mode = "reflect">(a, n)', {"n": ints(0, 1, 0, 0, 0, 1, 0, 0)}, "it mirrors channels"
+        'b = Pad<mode = "reflect">(a, n)', {"n": ints(0, 1, 0, 0, 0, 1, 0, 0), "v": (2, 6, 1, 1)},
+        "it mirrors channels",
     ),
     "numbered channels": ("i = ArgMax<axis = 1>(a) c = Cast<to = 1>(i) b = Mul(a, c)", {}, "numbers the channels"),
     "two activations": ("b = MatMul(a, a)", {}, "multiplies two activations"),
     "broadcast channel": ("c = Conv(a, o) b = Mul(a, c)", {"o": (1, 4, 1, 1)}, "one channel is broadcast over all"),
-    "grouped input": ("c = Conv<group = 3>(x, o) b = Add(a, c)", {"w": (3, 3, 1, 1), "o": (3, 1, 1, 1)}, "fixed input"),
-    "constant part": ("b = Concat<axis = 1>(a, k)", {"k": (1, 2, 4, 4)}, "'k' in Concat (Concat_b) is fixed"),
+    "grouped over the input": (
+        "c = Conv<group = 3>(x, o) b = Add(a, c)",
+        {"w": (3, 3, 1, 1), "o": (3, 1, 1, 1), "v": (2, 3, 1, 1)}, "grouped over a fixed input: a graph input",
+    ),
+    "constant part": (
+        "b = Concat<axis = 1>(a, k)", {"k": (1, 2, 4, 4), "v": (2, 6, 1, 1)}, "'k' in Concat (Concat_b) is fixed"
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_cannot_be_followed_is_locked_with_its_reason(case) -> None:
-    body, more, reason = CASES[case]
-    weights = {"w": (4, 3, 1, 1), "v": (2, 4, 1, 1)} | more
-    widths = {"fixed operand": 3, "grouped input": 3, "constant part": 6, "single channel": 1, "every other channel": 2,
-              "mirrored channels": 6}  # fmt: skip
-    weights["v"] = (2, widths.get(case, 4), 1, 1)
-    if case == "single channel":
-        weights["v"] = (4, 2)
-        body, read = body, "y = MatMul(b, v)"
-    else:
-        read = READ
-    _, _, groups = coupled(IMAGE, f"a = Conv(x, w) {body} {read}", **weights)
+    body, weights, reason = CASES[case]
+    weights = {"w": (4, 3, 1, 1), "v": (2, 4, 1, 1)} | weights
+    _, _, groups = coupled(IMAGE, f"a = Conv(x, w) {body} {weights.pop('read', READ)}", **weights)
     assert any(reason in (group.locked_because or "") for group in groups.values())
 
 

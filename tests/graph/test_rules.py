@@ -1,6 +1,9 @@
 """What each operator does to channels: the structure first, then the proof of a cut."""
 
+from typing import Any
+
 import numpy as np
+from onnx import numpy_helper
 
 from pipeline.graph.cut import cut, plan
 from tests.graph.small import coupled, ints, is_exact
@@ -92,8 +95,8 @@ def test_concat_offsets_shift_kept_channels() -> None:
 
 def test_two_slices_of_one_tensor_never_lose_all_their_channels() -> None:
     body = f"{STEM} b = Slice(a, s0, s1, one) c = Slice(a, s1, s3, one) z = Concat<axis = 1>(c, b) {HEAD}"
-    bounds = {"s0": ints(0), "s1": ints(1), "s3": ints(3), "one": ints(1)}
-    model, channels, groups = coupled(IMAGE, body, w=(3, 3, 1, 1), u=(3, 2), **bounds)
+    bounds: dict[str, Any] = {"s0": ints(0), "s1": ints(1), "s3": ints(3), "one": ints(1)}
+    _, _, groups = coupled(IMAGE, body, w=(3, 3, 1, 1), u=(3, 2), **bounds)
     assert sorted(group.channels for group in groups.values() if not group.locked_because) == [1, 2]
 
 
@@ -115,9 +118,11 @@ def test_padded_channels_go_with_those_they_are_added_to() -> None:
 
 def test_gather_renumbers_the_channels_that_stay() -> None:
     body = f"{STEM} z = Gather<axis = 1>(a, i) {HEAD}"
-    model, channels, groups = coupled(IMAGE, body, w=(4, 3, 1, 1), i=ints(3, 0, 2, 1), u=(4, 2))
+    model, channels, _ = coupled(IMAGE, body, w=(4, 3, 1, 1), i=ints(3, 0, 2, 1), u=(4, 2))
     small = cut(model, channels, {"a": (1, 3)})
-    (indices,) = [list(onnx_values(tensor)) for tensor in small.proto.graph.initializer if tensor.name == "i"]
+    (indices,) = [
+        numpy_helper.to_array(tensor).tolist() for tensor in small.proto.graph.initializer if tensor.name == "i"
+    ]
     assert indices == [1, 0]
     assert is_exact(model, channels, {"a": (1, 3)})
 
@@ -175,13 +180,15 @@ def test_softmax_over_channels_makes_the_group_inexact_and_over_space_does_not()
         assert groups["a"].exact is exact
 
 
+def test_optional_input_given_as_an_empty_constant_locks_nothing() -> None:
+    body = f'{STEM} z = Resize<mode = "nearest">(a, r, s) {HEAD}'
+    empty, scales = np.zeros(0, np.float32), np.asarray([1, 1, 2, 2], np.float32)
+    model, channels, groups = coupled(IMAGE, body, opset=11, w=(4, 3, 1, 1), r=empty, s=scales, u=(4, 2))
+    assert groups["a"].locked_because is None
+    assert is_exact(model, channels, {"a": (1, 3)})
+
+
 def test_resize_to_sizes_counts_channels_again() -> None:
     body = f'{STEM} z = Resize<mode = "nearest">(a, , , s) {HEAD}'
     model, channels, _ = coupled(IMAGE, body, w=(4, 3, 1, 1), s=ints(1, 4, 8, 8), u=(4, 2))
     assert is_exact(model, channels, {"a": (0,)})
-
-
-def onnx_values(tensor):
-    from onnx import numpy_helper
-
-    return numpy_helper.to_array(tensor)

@@ -119,7 +119,8 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = x.mean((2, 3), keepdim=True)
-        return x * self.gate(self.excite(self.act(self.squeeze(pooled))))
+        gate: Tensor = self.gate(self.excite(self.act(self.squeeze(pooled))))
+        return x * gate
 
 
 class InvertedResidual(nn.Module):

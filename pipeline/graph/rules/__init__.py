@@ -29,6 +29,7 @@ def follow(node: Node, run: Labelling) -> Outputs:
     rule = RULES.get((node.domain, node.op))
     if rule is None:
         return refuse(node, run, "is an operator without a coupling rule")
-    if any(0 in node.shapes.get(name, ()) for name in (*node.inputs, *node.outputs)):
+    labelled = [name for name in node.inputs if run.tensors.get(name) is not None]
+    if any(0 in node.shapes.get(name, ()) for name in (*labelled, *node.outputs)):
         return refuse(node, run, "reads or makes a tensor without elements")
     return rule(node, run)

@@ -36,6 +36,8 @@ def gemm(node: Node, run: Labelling) -> Outputs:
     if labels is not None and 0 in labelled_axes(labels):
         return refuse(node, run, "has channels where the batch should be: not followed yet")
     in_axis = 1 if node.attributes.get("transB", 0) else 0
+    if labels is not None and labels.shape[1] != weight[in_axis]:
+        return refuse(node, run, f"has a weight for {weight[in_axis]} channels and reads {labels.shape[1]}")
     _read(node, run, axis=1, weight_axis=in_axis)
     made = run.fresh_axis(shape, 1)
     line = run.along(made, 1)
@@ -74,6 +76,9 @@ def _convolve(node: Node, run: Labelling, *, transposed: bool) -> Outputs:
     source = node.input_shape(0)
     if groups < 1 or shape[1] % groups or (source is not None and source[1] % groups):
         return refuse(node, run, f"has {groups} groups, into which its channels do not divide")
+    wanted = weight[0] if transposed else weight[1] * groups
+    if source is not None and wanted != source[1]:
+        return refuse(node, run, f"has a weight for {wanted} channels and reads {source[1]}")
     made = run.fresh_axis(shape, 1)
     line = run.along(made, 1)
     in_axis, out_axis = (0, 1) if transposed else (1, 0)

@@ -1,0 +1,60 @@
+"""What the proof lets through and what it stops."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.graph.cut import cut, masked
+from pipeline.graph.flops import node_flops, paper_cost
+from pipeline.graph.model import from_proto
+from pipeline.graph.proof import finite_feeds, prove, random_feeds
+from targets.errors import ProofFailed
+from tests.graph.small import coupled, proto
+
+IMAGE = "float[1,3,4,4] x"
+TWO = "a = Conv(x, w) y = Conv(a, v)"
+WEIGHTS: dict[str, Any] = {"w": (4, 3, 1, 1), "v": (2, 4, 1, 1)}
+
+
+def test_cut_that_took_another_channel_fails() -> None:
+    model, channels, _ = coupled(IMAGE, TWO, **WEIGHTS)
+    with pytest.raises(ProofFailed, match="differs from the masked original"):
+        prove(cut(model, channels, {"a": (0, 1)}), masked(model, channels, {"a": (0, 2)}))
+
+
+def test_difference_of_an_inexact_cut_is_reported_and_not_refused() -> None:
+    model, channels, _ = coupled(IMAGE, "a = Conv(x, w) s = Softmax<axis = 1>(a) y = Conv(s, v)", **WEIGHTS)
+    kept = {"a": (0, 1)}
+    proof = prove(cut(model, channels, kept), masked(model, channels, kept), exact=False)
+    assert proof.relative_error > proof.tolerance
+
+
+def test_tolerance_grows_with_the_networks_own_noise_only() -> None:
+    model, channels, _ = coupled(IMAGE, TWO, **WEIGHTS)
+    proof = prove(cut(model, channels, {"a": (0,)}), masked(model, channels, {"a": (0,)}))
+    assert proof.noise < 1e-5
+    assert proof.tolerance == pytest.approx(max(1e-5, 8 * proof.noise))
+
+
+def test_network_that_overflows_on_large_inputs_is_compared_on_smaller_ones() -> None:
+    body = "a = Conv(x, w) m = Mul(a, k) e = Exp(m) y = Conv(e, v)"
+    model, channels, _ = coupled(IMAGE, body, **WEIGHTS, k=np.asarray(40, np.float32))
+    proof = prove(cut(model, channels, {"a": (0, 3)}), masked(model, channels, {"a": (0, 3)}))
+    assert proof.scale < 1
+    assert np.isfinite(finite_feeds(model, 0)["x"]).all()
+
+
+def test_random_inputs_have_the_declared_types_and_shapes() -> None:
+    model = from_proto(proto("uint8[1,3] p, bool[2] q, int64[4] r, float[1,2] s", "y = Identity(s)"))
+    feeds = random_feeds(model, 0)
+    assert {name: (str(value.dtype), value.shape) for name, value in feeds.items()} == {
+        "p": ("uint8", (1, 3)), "q": ("bool", (2,)), "r": ("int64", (4,)), "s": ("float32", (1, 2)),
+    }  # fmt: skip
+
+
+def test_multiply_adds_are_counted_for_convolutions_and_products() -> None:
+    body = "a = Conv(x, w) b = com.microsoft.FusedConv<group = 2>(a, g) c = ConvTranspose(b, t) y = Relu(c)"
+    model = from_proto(proto(IMAGE, body, w=(4, 3, 1, 1), g=(4, 2, 1, 1), t=(4, 2, 1, 1)))
+    assert [node_flops(node, model) for node in model.proto.graph.node] == [16 * 12, 16 * 8, 16 * 8, 0]
+    assert paper_cost(model).params == 12 + 8 + 8
