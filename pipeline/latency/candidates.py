@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.couple import Channels
+from pipeline.graph.flops import node_flops
 from pipeline.graph.model import Model
 from pipeline.latency.sites import Site, SiteMap
 from pipeline.latency.stairs import Progress, Staircase, Sweep, measure_staircase, sweep_of, sweep_widths
@@ -30,7 +31,6 @@ def find_candidates(
     model: Model,
     channels: Channels,
     sites: SiteMap,
-    weights_ns: Mapping[str, float],
     groups: Sequence[ChannelGroup],
     connection: Connection,
     store: ProfileStore | None,
@@ -39,13 +39,15 @@ def find_candidates(
 ) -> Candidates:
     """Sweep every kind of kernel that touches `groups`, add the stairs up per group, and keep their right edges.
 
-    `weights_ns` is each site's time in the uncut network: the heaviest sites of a group speak for it.
+    The sites with the most multiply-adds speak for a group: they are the same in every run, as measured times are not.
     """
+    flops = {node.name: node_flops(node, model) for node in model.proto.graph.node}
+    heaviest = sorted(sites.sites, key=lambda site: -flops.get(site.linear or "", 0))
     asked: dict[str, list[tuple[str, int, int]]] = {}
     wanted: dict[str, tuple[Sweep, set[int]]] = {}
     for group in groups:
         asked[group.id] = []
-        for site, side, step, offset in _touching(channels, sites, weights_ns, group):
+        for site, side, step, offset in _touching(channels, heaviest, group):
             sweep = sweep_of(model, site, side)
             if sweep is not None:
                 key = repr(sorted(sweep.op.items(), key=str))
@@ -81,13 +83,11 @@ def thin(edges: Sequence[int], times: Mapping[int, float], full: int) -> tuple[i
     return tuple(sorted(nearest | {chosen[0], full}))
 
 
-def _touching(
-    channels: Channels, sites: SiteMap, weights_ns: Mapping[str, float], group: ChannelGroup
-) -> list[tuple[Site, str, int, int]]:
+def _touching(channels: Channels, heaviest: Sequence[Site], group: ChannelGroup) -> list[tuple[Site, str, int, int]]:
     """(site, side, indices per channel, indices of others) for the heaviest sites whose widths count the group."""
     full = {other.id: other.channels for other in channels.groups}
     found: dict[str, list[tuple[Site, str, int, int]]] = defaultdict(list)
-    for site in sorted(sites.sites, key=lambda site: -weights_ns.get(site.name, 0.0)):
+    for site in heaviest:
         for position, width in enumerate(site.widths):
             step = dict(width.terms).get(group.id)
             if step and site.linear:

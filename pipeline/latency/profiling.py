@@ -74,8 +74,7 @@ def profile_network(
     uncut = rewritten(model) if rewrite else model
     base = _profile(uncut, connection, "uncut")
     sites = sites_of(uncut, channels, base.kernels)
-    weights = {name: time.mean_ns for name, time in sites.gather(base.kernels).items()}
-    found = find_candidates(uncut, channels, sites, weights, groups, connection, store, session_id, on_progress)
+    found = find_candidates(uncut, channels, sites, groups, connection, store, session_id, on_progress)
     space = PlanSpace(tuple(groups), found.channels, constants, rewrite)
     samples, built = [], 0
     plans = list(design(channels, space, seed))

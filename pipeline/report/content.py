@@ -279,6 +279,16 @@ def checks(report: Report) -> Table:
         )
         exact = f"{words(read(proof, 'exact_groups'))} proved, {words(read(proof, 'inexact_groups'))} not exact"
         rows.append(("Groups", exact))
+        dropped = as_float(read(proof, "dropped_constants_difference"))
+        if dropped is not None:
+            rows.append(
+                ("Constants of vanished branches", f"dropped before training; outputs moved by {share(dropped)}")
+            )
+    if read(report, "rewrites", "used"):
+        alone, low, high = (as_float(read(report, "rewrites", "speed_up", key)) for key in ("value", "low", "high"))
+        if alone is not None and low is not None and high is not None:
+            text = f"parameter-free shortcuts as convolutions: {alone:.2f}x [{low:.2f}, {high:.2f}] of the speed-up"
+            rows.append(("Exact rewrites", text))
     if solver:
         how = [f"{words(read(solver, 'allocator'))} allocation by {words(read(solver, 'name'))}"]
         how += [words(read(solver, "status"))] if read(solver, "status") else []

@@ -8,7 +8,7 @@ from pipeline.graph.channels import Kept
 from pipeline.graph.cut import cut, masked, whole
 from pipeline.graph.execute import run_unoptimised
 from pipeline.graph.model import Model
-from pipeline.graph.proof import outputs_agree, prove, random_feeds
+from pipeline.graph.proof import finite_feeds, outputs_agree, prove
 from pipeline.graph.rewrite import rewritten
 from pipeline.graph.settle import drop_constants, fold_constants, left_adds
 from pipeline.stages.opening import Opened
@@ -42,12 +42,12 @@ def cut_and_prove(opened: Opened, kept: Kept, *, constants: str, rewrite: bool =
     model = exact
     if constants == "dropped" and adds:
         model = drop_constants(exact, adds)
-        feeds = random_feeds(exact, seed)
+        feeds = finite_feeds(exact, seed)
         record["dropped_constants_difference"] = outputs_agree(
             run_unoptimised(model.proto, feeds), run_unoptimised(exact.proto, feeds)
         )
     if rewrite:
-        feeds = random_feeds(model, seed)
+        feeds = finite_feeds(model, seed)
         before, model = model, rewritten(model)
         record["rewrites_difference"] = outputs_agree(
             run_unoptimised(model.proto, feeds), run_unoptimised(before.proto, feeds)
