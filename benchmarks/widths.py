@@ -1,10 +1,10 @@
-"""Half the FLOPs, twice: at widths as they fall, and at widths read off the target's own stairs.
+"""Half the FLOPs, twice: at widths as they fall, and at widths that cutback chooses for the target.
 
     python -m benchmarks.widths --network mobilenet_v2 --network efficientnet_b0 --json widths.json
 
-Weights are random: time does not depend on them. "As they fall": every group keeps the same share of its channels.
-"Chosen": the exact allocator picks among the measured right edges, for the same budget of FLOPs. Both, and the uncut
-network, are built and timed in one interleaved run.
+Weights are random: time does not depend on them. "As they fall": every group keeps the same share of its channels, half
+the FLOPs in all. "Chosen": at most half the FLOPs and half the time as measured, by the exact allocator over measured
+widths. Both, and the uncut network, are built and timed in one interleaved run.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from pipeline.goal import parse_goal
 from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.flops import paper_cost
 from pipeline.graph.model import save
-from pipeline.latency.profiling import cut_to, profile_network
-from pipeline.stages.allocating import decide_on_paper
+from pipeline.latency.profiling import PlanSpace, cut_to, profile_network
+from pipeline.stages.allocating import decide_on_device
 from pipeline.stages.opening import Opened, groups_to_cut, open_model
 from pipeline.stages.scoring import score_channels
 from targets.connection import Connection, connect
@@ -58,7 +58,10 @@ def compare(name: str, size: int, sessions: int, connection: Connection, store: 
         export(NETWORKS[name](), source, size)
         opened = open_model(str(source), {})
         groups = groups_to_cut(opened.channels)
-        plans = {"as they fall": as_they_fall(opened, groups), "chosen": chosen(opened, groups, connection, store)}
+        plans = {
+            "as they fall": as_they_fall(opened, groups),
+            "chosen": chosen(opened, groups, connection, store, Path(folder)),
+        }
         engines = [build(opened, {}, Path(folder, "uncut.onnx"), connection)]
         engines += [build(opened, plan, Path(folder, f"{way}.onnx"), connection) for way, plan in plans.items()]
         uncut, *cut = measure(engines, connection, shapes=opened.model.bound, sessions=sessions)
@@ -84,14 +87,16 @@ def as_they_fall(opened: Opened, groups: Sequence[ChannelGroup]) -> dict[str, in
 
 
 def chosen(
-    opened: Opened, groups: Sequence[ChannelGroup], connection: Connection, store: ProfileStore
+    opened: Opened, groups: Sequence[ChannelGroup], connection: Connection, store: ProfileStore, folder: Path
 ) -> Mapping[str, int]:
-    """Measured right edges, l2 scores, no branch vanishing: widths are all that differs."""
+    """What `cutback prune --goal "flops<=0.5x,latency<=0.5x"` settles on, no branch vanishing: widths are all that
+    differs."""
     found = profile_network(opened.model, opened.channels, groups, connection, store)
-    scores = score_channels(opened.model, opened.channels, groups, criterion="l2", normalisation="mean")
-    decision = decide_on_paper(
-        opened, groups, scores, parse_goal(f"flops<={SHARE}x"), candidates=found.candidates.channels,
-        allocator="exact", floor=0.1, vanish=False,
+    scores = score_channels(opened.model, opened.channels, groups, criterion="l2", normalisation="l2")
+    decision = decide_on_device(
+        opened, groups, scores, parse_goal(f"flops<={SHARE}x,latency<={SHARE}x"), found.latency,
+        PlanSpace(tuple(groups), found.candidates.channels), build(opened, {}, folder / "base.onnx", connection),
+        connection, store, folder, allocator="exact", floor=0.1, vanish=False, quick=False, seed=0,
     )  # fmt: skip
     return {group.id: decision.channels[group.id] for group in groups}
 
