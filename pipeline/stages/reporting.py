@@ -186,4 +186,8 @@ def _engine(job: Job, built: Built) -> dict[str, Any]:
 def _doubts(job: Job, outcome: Outcome) -> list[str]:
     sides = (("uncut", outcome.timing.before), ("cut", outcome.timing.after))
     timed = [f"{which}: {doubt}" for which, side in sides for doubt in side.doubts]
+    if outcome.timing.attempts > 1:
+        timed.append(
+            f"timed {outcome.timing.attempts} times: before, the interval was too wide to tell; the last counts"
+        )
     return [*timed, *outcome.base.doubts, *outcome.built.doubts, *(["timed in quick mode"] if job.recipe.quick else [])]
