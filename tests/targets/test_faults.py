@@ -142,8 +142,9 @@ def test_leaving_the_connection_leaves_no_process_and_no_file(model: Path) -> No
 
 
 HOST = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background passes its "ignore" on
 from targets.connection import connect
 from targets.target import Target
 with connect(Target("local")) as connection:
