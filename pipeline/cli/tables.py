@@ -88,12 +88,20 @@ def print_compression(report: Mapping[str, Any], output: Path) -> None:
             (str(accuracy["metric"]), f"{accuracy['before']:.2f} %", f"{accuracy['after']:.2f} %", change + cut)
         )
     out.print(table(f"{report['goal']}: {'met' if report['met'] else 'not met'}", ("", "before", "after", ""), rows))
+    if report.get("solver"):
+        print_gap(out, report["solver"]["name"], report["solver"])
     print_doubts(out, report.get("doubts"))
     for failure in report.get("failures") or ():
         out.print(f"[red]failed[/red] {escape(str(failure))}", soft_wrap=True)
     for engine in report.get("engines") or ():
         out.print(f"engine  {escape(str(output / engine['path']))}", soft_wrap=True)
     out.print(f"report  {escape(str(output / 'report.html'))}", soft_wrap=True)
+
+
+def print_gap(out: Console, solver: str, solved: Mapping[str, Any]) -> None:
+    """How far from the best the kept importance can be, for the given scores and tables."""
+    gap = f"at most {100 * solved['gap']:.2g} % from the best" if solved.get("gap") is not None else "no bound"
+    out.print(f"widths  {escape(solver)}: {escape(str(solved.get('status')))}, {gap}", soft_wrap=True)
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
@@ -135,6 +143,8 @@ def print_cut(result: Mapping[str, Any], output: Path) -> None:
     if result.get("proof"):
         error = number(result["proof"].get("relative_error"), 2)
         out.print(f"equal to the masked original within {error} (relative)")
+    if result.get("decision"):
+        print_gap(out, result["decision"]["solver"], result["decision"])
     print_doubts(out, result.get("doubts"))
     out.print(f"written {escape(str(output))}", soft_wrap=True)
 
