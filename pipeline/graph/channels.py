@@ -36,7 +36,8 @@ class Read:
     """An activation read by an operator that mixes channels: input `input` of node `node`, along `axis`.
 
     This is where a removed channel is zeroed in the masked original, and where a gate on the channel sits.
-    `channel[i]` as in AxisSlice. `tensor` is the activation's name.
+    `channel[i]` as in AxisSlice. `tensor` is the activation's name. With `statistics` the operator takes a mean, a norm
+    or a softmax of the channels: there the masked original leaves the removed ones out instead.
     """
 
     node: str
@@ -44,6 +45,7 @@ class Read:
     tensor: str
     axis: int
     channel: NDArray[np.int64]
+    statistics: bool = False
 
 
 @dataclass(frozen=True, eq=False)

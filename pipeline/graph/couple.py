@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.graph.channels import ChannelGroup, Kept, Labels
 from pipeline.graph.grouping import read_groups
-from pipeline.graph.labels import IndexEdit, Labelling, SizeEdit, compact
+from pipeline.graph.labels import Blocks, IndexEdit, Labelling, SizeEdit, compact
 from pipeline.graph.model import Model
 from pipeline.graph.normalise import captured_names, opset
 from pipeline.graph.rectangles import keep_rectangles
 from pipeline.graph.rules import follow
 from pipeline.graph.rules.node import Node
+from pipeline.graph.shapes import size_values
 from pipeline.graph.vanish import vanishing_branches
 from targets.errors import BadInput
 
@@ -82,9 +83,12 @@ class Channels:
         return terms, int(counts[numbers < 0].sum())
 
 
-def couple(model: Model) -> Channels:
-    """Find the groups. Linear in the graph; never fails on an operator it does not know."""
-    run = _run(model)
+def couple(model: Model, *, blocks: Blocks = "auto") -> Channels:
+    """Find the groups. Linear in the graph; never fails on an operator it does not know.
+
+    `blocks`: what grouped convolutions, attention heads and channels in blocks lose (see `labels.Blocks`).
+    """
+    run = _run(model, blocks)
     keep_rectangles(run)
     groups, group_of, channel_of = read_groups(run)
     tensors = {name: labels for name, labels in run.tensors.items() if labels is not None}
@@ -92,16 +96,16 @@ def couple(model: Model) -> Channels:
     return _mark_vanishing(model, channels)
 
 
-def _run(model: Model) -> Labelling:
-    run = Labelling()
+def _run(model: Model, blocks: Blocks) -> Labelling:
+    run = Labelling(blocks)
     graph = model.proto.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for value in graph.input:
         run.pinned[value.name] = "a graph input"
-    version = opset(model.proto)
+    version, sizes = opset(model.proto), cache(lambda: size_values(model.proto, model.shapes))
     for proto in graph.node:
         captured = tuple(name for attribute in proto.attribute for name in captured_names(attribute))
-        node = Node(proto, version, constants, model.shapes, captured)
+        node = Node(proto, version, constants, model.shapes, captured, sizes)
         for name, labels in zip(proto.output, follow(node, run), strict=True):
             run.tensors[name] = labels
             if labels is None:

@@ -14,7 +14,8 @@ from onnx import numpy_helper
 from pipeline.graph.channels import Kept, Read
 from pipeline.graph.couple import Channels
 from pipeline.graph.editing import set_nodes
-from pipeline.graph.labels import IndexEdit, SizeEdit
+from pipeline.graph.labels import IndexEdit, SizeEdit, labelled_axes
+from pipeline.graph.leave_out import leave_out
 from pipeline.graph.model import Model
 from pipeline.graph.normalise import constants_are_folded, dead_nodes_are_gone, opset
 from pipeline.graph.shapes import infer_shapes, infer_types
@@ -81,7 +82,8 @@ def cut(model: Model, channels: Channels, kept: Kept) -> Model:
 def masked(model: Model, channels: Channels, kept: Kept) -> Model:
     """The uncut graph with each removed channel zeroed where it is read.
 
-    That is in the consumers' weights; before a reader without weights a Mul by zeros and ones does it.
+    That is in the consumers' weights; before a reader without weights a Mul by zeros and ones does it. An operator that
+    takes statistics of the channels leaves the removed ones out.
     """
     full = whole(channels, kept)
     proto = onnx.ModelProto()
@@ -89,6 +91,7 @@ def masked(model: Model, channels: Channels, kept: Kept) -> Model:
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     nodes = {node.name: node for node in proto.graph.node}
     unweighted: dict[tuple[str, int], tuple[Read, NDArray[np.bool_]]] = {}
+    averaged: dict[tuple[str, int], tuple[Read, NDArray[np.bool_]]] = {}
     for group in channels.groups:
         stays = np.zeros(group.channels, bool)
         stays[list(full[group.id])] = True
@@ -102,10 +105,18 @@ def masked(model: Model, channels: Channels, kept: Kept) -> Model:
                 np.moveaxis(values, piece.axis, 0)[gone] = 0
                 tensors[piece.tensor].CopyFrom(numpy_helper.from_array(values, piece.tensor))
         for read in group.reads:
-            if not weights.intersection(nodes[read.node].input):
+            if read.statistics:
+                _, line = averaged.setdefault((read.node, read.input), (read, np.ones(len(read.channel), bool)))
+                line &= (read.channel < 0) | stays[read.channel]
+            elif not weights.intersection(nodes[read.node].input):
                 _, line = unweighted.setdefault((read.node, read.input), (read, np.ones(len(read.channel), bool)))
                 line &= (read.channel < 0) | stays[read.channel]
     _mask_activations(proto, model, unweighted)
+    lines = {place: (read.axis, line) for place, (read, line) in averaged.items() if line.any()}
+    if lines:
+        carried = {name: frozenset(labelled_axes(labels)) for name, labels in channels.tensors.items()}
+        ranks = {name: len(shape) for name, shape in model.shapes.items()}
+        proto = leave_out(proto, lines, plan(channels, kept), carried, ranks)
     return Model(proto, model.bound, model.shapes)
 
 

@@ -83,7 +83,7 @@ def _places(
         owners, channels = group_of[read.labels], channel_of[read.labels]
         for number in np.unique(owners).tolist():
             mine = np.where(owners == number, channels, -1)
-            reads[number].append(Read(read.node, read.input, read.tensor, read.axis, mine))
+            reads[number].append(Read(read.node, read.input, read.tensor, read.axis, mine, read.statistics))
     return slices, reads
 
 

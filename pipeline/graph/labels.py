@@ -5,7 +5,7 @@ to. Axes along which nothing changes are broadcast (stride 0), so a 64 x 112 x 1
 place of an array says: nobody may cut this tensor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +16,9 @@ from pipeline.graph.channels import Labels as Labels
 from targets.errors import BadInput
 
 Role = Literal["makes", "reads", "rides"]
+# Where channels lie in blocks (groups of a convolution or a norm, attention heads): remove the same inner channels of
+# every block, or whole blocks; "auto" is what stays exact, then whichever leaves more choices.
+Blocks = Literal["auto", "inside", "whole"]
 
 MAX_LABELS = 2**27  # the widest networks have a few hundred thousand; half a gigabyte goes with this many
 
@@ -76,13 +79,17 @@ class Use:
 
 @dataclass(frozen=True, eq=False)
 class ChannelRead:
-    """Node `node` mixes the channels that its input number `input` carries along `axis`."""
+    """Node `node` mixes the channels that its input number `input` carries along `axis`.
+
+    `statistics`: a removed channel cannot be zeroed there, since the node takes a mean or a softmax of them.
+    """
 
     node: str
     input: int
     tensor: str
     axis: int
     labels: Labels
+    statistics: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +119,7 @@ class IndexEdit:
 class Labelling:
     """What one run over the graph collects; the rules write here and nowhere else."""
 
+    blocks: Blocks = "auto"
     classes: LabelClasses = field(default_factory=LabelClasses)
     uses: list[Use] = field(default_factory=list)
     reads: list[ChannelRead] = field(default_factory=list)
@@ -131,6 +139,10 @@ class Labelling:
     def mark_inexact(self, labels: Labels) -> None:
         self.inexact.update(int(label) for label in np.unique(compact(labels)))
 
+    def whole_blocks(self, blocks: int, inner: int) -> bool:
+        """Whether `blocks` blocks of `inner` channels each are removed whole."""
+        return self.blocks == "whole" or (self.blocks == "auto" and blocks > inner)
+
     def fresh_axis(self, shape: Sequence[int], axis: int) -> Labels:
         """New labels along `axis` of a tensor of `shape`."""
         line = [1] * len(shape)
@@ -145,6 +157,16 @@ class Labelling:
             self.classes.unite(lines[:, :1], lines)
         first = lines[:, 0]
         return np.broadcast_to(first, (labels.shape[axis],)) if len(first) == 1 else first
+
+    def merged(self, labels: Labels, axes: Iterable[int]) -> Labels:
+        """The labels after everything along `axes` became one class: nothing changes along them any more."""
+        small = compact(labels)
+        for axis in axes:
+            head = small.take([0], axis=axis)
+            if small.shape[axis] > 1:
+                self.classes.unite(head, small)
+            small = head
+        return np.broadcast_to(small, labels.shape)
 
 
 def compact(labels: Labels) -> Labels:

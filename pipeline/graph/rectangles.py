@@ -24,9 +24,16 @@ def keep_rectangles(run: Labelling) -> None:
         classes = run.classes.find(small)
         axes = [axis for axis in range(classes.ndim) if not _constant_along(classes, axis)]
         if len(axes) > 1:
-            best = max(axes, key=lambda axis: _classes_left(classes, axis))
+            best = _best(run, classes, axes)
             lines = np.moveaxis(classes, best, 0).reshape(classes.shape[best], -1)
             run.classes.unite(lines[:, :1], lines)
+
+
+def _best(run: Labelling, classes: Labels, axes: list[int]) -> int:
+    """Blocks lie outside of what they hold: the first axis counts them, the last one their inner channels."""
+    if run.blocks == "auto":
+        return max(axes, key=lambda axis: _classes_left(classes, axis))
+    return axes[0] if run.blocks == "whole" else axes[-1]
 
 
 def _constant_along(classes: Labels, axis: int) -> bool:

@@ -22,8 +22,16 @@ SIZE_INPUTS: Mapping[str, tuple[int, ...]] = {
 # Sizes are lists of a few integers; anything longer is a weight, or a table that costs more to follow than it tells.
 SIZE_LIMIT_ELEMENTS = 4096
 MAX_ROUNDS = 20  # each settles one more size that hangs on another; real graphs need two or three
-# ONNX Runtime's own operators that shape like a standard one: shape inference does not know their domain.
-SHAPED_LIKE: Mapping[str, str] = {"FusedConv": "Conv", "FusedGemm": "Gemm", "FusedMatMul": "MatMul"}
+# Operators that shape inference does not know, by (domain, operator), and a standard one that makes the same shape of
+# its first inputs.
+SHAPED_LIKE: Mapping[tuple[str, str], tuple[str, int]] = {
+    ("com.microsoft", "FusedConv"): ("Conv", 3),
+    ("com.microsoft", "FusedGemm"): ("Gemm", 3),
+    ("com.microsoft", "FusedMatMul"): ("MatMul", 2),
+    ("", "GroupNormalization"): ("Identity", 1),
+}
+# What happens to the elements after that changes no shape.
+SHAPELESS_ATTRIBUTES = {"activation", "activation_params", "alpha", "epsilon", "num_groups", "stash_type"}
 
 
 def infer_shapes(proto: onnx.ModelProto, bound: Shapes) -> dict[str, tuple[int, ...]]:
@@ -119,18 +127,18 @@ def _skeleton(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
         elif tensor.name not in listed:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     for node in graph.node:
-        if node.op_type in SHAPED_LIKE and node.domain == "com.microsoft":
-            _as_standard(node)
+        like = SHAPED_LIKE.get((node.domain, node.op_type))
+        if like is not None:
+            _as_standard(node, *like)
     return skeleton
 
 
-def _as_standard(node: onnx.NodeProto) -> None:
-    """The standard operator that makes the same shape; what happens after the product changes no shape."""
-    node.op_type, node.domain = SHAPED_LIKE[node.op_type], ""
-    kept = [entry for entry in node.attribute if entry.name not in ("activation", "activation_params", "alpha")]
+def _as_standard(node: onnx.NodeProto, operator: str, inputs: int) -> None:
+    node.op_type, node.domain = operator, ""
+    kept = [entry for entry in node.attribute if entry.name not in SHAPELESS_ATTRIBUTES]
     del node.attribute[:]
     node.attribute.extend(kept)
-    del node.input[3:]
+    del node.input[inputs:]
 
 
 def _known(inferred: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

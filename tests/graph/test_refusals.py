@@ -30,7 +30,20 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         "it mirrors channels",
     ),
     "numbered channels": ("i = ArgMax<axis = 1>(a) c = Cast<to = 1>(i) b = Mul(a, c)", {}, "numbers the channels"),
-    "two activations": ("b = MatMul(a, a)", {}, "multiplies two activations"),
+    "channels by channels": (
+        "q = Reshape(a, r) t = Transpose<perm = [0, 2, 1]>(q) b = MatMul(q, t)",
+        {"r": ints(1, 4, 16), "v": (4, 2), "read": "y = MatMul(b, v)"}, "makes a table of channels by channels",
+    ),
+    "product with what is fixed": (
+        "q = Reshape(a, r) t = Transpose<perm = [0, 2, 1]>(q) z = Reshape(x, s) b = MatMul(t, z)",
+        {"r": ints(1, 4, 16), "s": ints(1, 4, 12), "v": (12, 2), "read": "y = MatMul(b, v)"},
+        "sums over them with 'z', which is fixed: a graph input",
+    ),
+    "beside what is fixed": (
+        "q = Reshape(a, r) z = Reshape(x, s) b = Concat<axis = 2>(q, z)",
+        {"r": ints(1, 4, 16), "s": ints(1, 4, 12), "v": (28, 2), "read": "y = MatMul(b, v)"},
+        "'z' beside them in Concat (Concat_b) is fixed: a graph input",
+    ),
     "broadcast channel": ("c = Conv(a, o) b = Mul(a, c)", {"o": (1, 4, 1, 1)}, "one channel is broadcast over all"),
     "grouped over the input": (
         "c = Conv<group = 3>(x, o) b = Add(a, c)",

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.graph.labels import IndexEdit, Labelling, Labels, compact, index_labels, labelled_axes, simplify
-from pipeline.graph.rules.node import Node, Outputs, count, refuse
+from pipeline.graph.labels import IndexEdit, Labelling, Labels, Use, compact, index_labels, labelled_axes, simplify
+from pipeline.graph.rules.node import Node, Outputs, count, label_constant, refuse
 
 
 def concat(node: Node, run: Labelling) -> Outputs:
@@ -17,6 +17,9 @@ def concat(node: Node, run: Labelling) -> Outputs:
     if len(shapes) < len(parts):
         return refuse(node, run, "cannot be followed: the shape of one part is not known")
     axis = int(node.attributes.get("axis", 1)) % len(shapes[0])
+    axes = {labelled for part in parts if part is not None for labelled in labelled_axes(part)}
+    if axes and axis not in axes and any(shape[axis] > 1 for shape in shapes):
+        return (_beside(node, run, parts, shapes, axis, axes),)
     small = []
     for name, part, shape in zip(node.inputs, parts, shapes, strict=True):
         if part is None:
@@ -32,6 +35,26 @@ def concat(node: Node, run: Labelling) -> Outputs:
     whole = list(shapes[0])
     whole[axis] = sum(shape[axis] for shape in shapes)
     return (np.broadcast_to(simplify(np.concatenate(widened, axis)), tuple(whole)),)
+
+
+def _beside(
+    node: Node, run: Labelling, parts: list[Labels | None], shapes: list[tuple[int, ...]], axis: int, axes: set[int]
+) -> Labels:
+    """Joined along an axis without channels (tokens, space): channels that come to lie behind each other are one."""
+    given = []
+    for number, (name, part, shape) in enumerate(zip(node.inputs, parts, shapes, strict=True)):
+        if part is None and node.is_constant(number) and len(axes) == 1 and shape[min(axes)] > 1:
+            part = label_constant(node, run, number, min(axes))
+        if part is not None:
+            given.append(compact(part))
+            continue
+        for other in parts:
+            why = run.pinned.get(name, "a constant")
+            run.lock(other, f"{name!r} beside them in {node.op} ({node.name}) is fixed: {why}")
+    for part in given:
+        run.classes.unite(given[0], part)
+    whole = (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
+    return np.broadcast_to(max(given, key=np.size), whole)
 
 
 def split(node: Node, run: Labelling) -> Outputs:
@@ -78,6 +101,8 @@ def slice_(node: Node, run: Labelling) -> Outputs:
 def gather(node: Node, run: Labelling) -> Outputs:
     """A list of indices picks channels; a single index picks one block, and there stay as many blocks as there are."""
     labels, indices = node.labels(run), node.constant(1)
+    if labels is None and node.is_constant(0):
+        return _look_up(node, run)
     if labels is None:
         return (None,)
     axis = int(node.attributes.get("axis", 0)) % labels.ndim
@@ -101,6 +126,16 @@ def gather(node: Node, run: Labelling) -> Outputs:
     shape = (*labels.shape[:axis], *indices.shape, *labels.shape[axis + 1 :])
     taken = np.take(compact(labels), indices.astype(np.int64), axis=axis)
     return (np.broadcast_to(simplify(taken), shape),)
+
+
+def _look_up(node: Node, run: Labelling) -> Outputs:
+    """Rows of a table, picked at run time: an embedding, whose columns are channels."""
+    table, shape = node.input_shape(0), node.output_shape()
+    if not node.is_float(0) or not table or len(table) != 2 or shape is None or node.attributes.get("axis", 0) != 0:
+        return (None,)
+    made = run.fresh_axis(shape, len(shape) - 1)
+    run.uses.append(Use(node.inputs[0], 1, run.along(made, len(shape) - 1), "makes"))
+    return (made,)
 
 
 def pad(node: Node, run: Labelling) -> Outputs:

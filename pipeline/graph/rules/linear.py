@@ -4,6 +4,7 @@ import numpy as np
 
 from pipeline.graph.labels import ChannelRead, Labelling, Labels, SizeEdit, Use, compact, labelled_axes
 from pipeline.graph.rules.node import Node, Outputs, refuse
+from pipeline.graph.rules.products import product
 
 
 def conv(node: Node, run: Labelling) -> Outputs:
@@ -52,10 +53,10 @@ def gemm(node: Node, run: Labelling) -> Outputs:
 
 
 def matmul(node: Node, run: Labelling) -> Outputs:
-    """MatMul by a constant matrix on the right: (..., in) x (in, out)."""
+    """MatMul by a constant matrix on the right: (..., in) x (in, out); anything else is a product of activations."""
     weight, shape, labels = node.input_shape(1), node.output_shape(), node.labels(run)
     if not node.is_constant(1) or weight is None or len(weight) != 2 or shape is None:
-        return refuse(node, run, "multiplies two activations, or by a stack of matrices: not followed yet")
+        return product(node, run)
     last = len(shape) - 1
     elsewhere = [] if labels is None else [axis for axis in labelled_axes(labels) if axis != last]
     if labels is not None and elsewhere:  # mixes along an axis without channels, such as space
@@ -111,7 +112,7 @@ def _group(node: Node, run: Labelling, made: Labels, groups: int, *, transposed:
     source = run.along(labels, 1)
     inner_in, inner_out = len(source) // groups, len(made) // groups
     blocks_in, blocks_out = source.reshape(groups, inner_in), made.reshape(groups, inner_out)
-    if groups >= inner_in + inner_out:
+    if run.whole_blocks(groups, inner_in + inner_out - 1):
         run.classes.unite(blocks_in[:, :1], blocks_in)
         run.classes.unite(blocks_in[:, :1], blocks_out)
         run.sizes.append(SizeEdit(node.name, ("attribute", "group"), None, blocks_in[:, :1]))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from pipeline.graph.labels import Labelling, Labels, compact, index_labels, labelled_axes, simplify
-from pipeline.graph.rules.node import Node, Outputs, count, refuse
+from pipeline.graph.rules.node import Node, Outputs, count, label_constant, refuse
 
 
 def reshape(node: Node, run: Labelling) -> Outputs:
@@ -58,6 +58,8 @@ def squeeze(node: Node, run: Labelling) -> Outputs:
 def expand(node: Node, run: Labelling) -> Outputs:
     """Broadcasting to a shape that a constant names."""
     labels, shape, target = node.labels(run), node.output_shape(), node.integers(1, "shape")
+    if labels is None and node.is_constant(0) and node.is_float(0):
+        labels = _labelled_vector(node, run)
     if labels is None:
         return (None,)
     if shape is None:
@@ -68,12 +70,21 @@ def expand(node: Node, run: Labelling) -> Outputs:
     if not labelled_axes(moved) and len(shape) > 1 and before[1] == 1 < shape[1]:
         moved = _spread(node, run, labels, shape)
     elif labelled_axes(moved) and target is None:
-        return refuse(node, run, "cannot be followed: its target is computed in the graph")
+        computed = node.computed_integers(1)
+        behind = [axis - len(shape) for axis in labelled_axes(moved)]
+        if computed is None or any(len(computed) >= -axis and computed[axis] != 1 for axis in behind):
+            return refuse(node, run, "cannot be followed: its target is computed in the graph")
     for axis in labelled_axes(moved):
         own = axis - (len(shape) - len(target)) if target else -1
         if target and own >= 0 and target[own] > 1:
             count(node, run, 1, "shape", own, index_labels(moved, axis))
     return (moved,)
+
+
+def _labelled_vector(node: Node, run: Labelling) -> Labels | None:
+    """An initialiser with entries along one axis only (a class token), repeated for every sample."""
+    long = [axis for axis, size in enumerate(node.input_shape(0) or ()) if size > 1]
+    return label_constant(node, run, 0, long[0]) if len(long) == 1 else None
 
 
 def tile(node: Node, run: Labelling) -> Outputs:

@@ -1,6 +1,6 @@
 """A node as the rules see it: attributes by name, constants and shapes at hand; and how a rule refuses or counts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from pipeline.graph.labels import Labelling, Labels, SizeEdit, compact
+from pipeline.graph.labels import Labelling, Labels, SizeEdit, Use, compact
 
 Outputs = tuple[Labels | None, ...]
 
@@ -22,6 +22,7 @@ class Node:
     constants: Mapping[str, onnx.TensorProto]
     shapes: Mapping[str, tuple[int, ...]]
     captured: tuple[str, ...] = ()
+    sizes: Callable[[], Mapping[str, NDArray[np.generic]]] = dict  # what computed sizes come to at the bound shapes
 
     @property
     def op(self) -> str:
@@ -54,6 +55,11 @@ class Node:
     def is_constant(self, number: int) -> bool:
         return self.has(number) and self.inputs[number] in self.constants
 
+    def is_float(self, number: int) -> bool:
+        """Whether initialiser `number` holds floating-point values."""
+        dtype = helper.tensor_dtype_to_np_dtype(self.constants[self.inputs[number]].data_type)
+        return bool(np.issubdtype(dtype, np.floating))
+
     def constant(self, number: int) -> NDArray[np.generic] | None:
         """The value of input `number` where it is an initialiser."""
         return numpy_helper.to_array(self.constants[self.inputs[number]]) if self.is_constant(number) else None
@@ -64,6 +70,11 @@ class Node:
             value = self.attributes[attribute]
             return [int(entry) for entry in value] if isinstance(value, (list, tuple)) else [int(value)]
         value = self.constant(number)
+        return None if value is None else [int(entry) for entry in value.reshape(-1)]
+
+    def computed_integers(self, number: int) -> list[int] | None:
+        """What input `number`, computed in the graph, comes to at the bound shapes, where it follows from shapes."""
+        value = self.sizes().get(self.inputs[number]) if self.has(number) else None
         return None if value is None else [int(entry) for entry in value.reshape(-1)]
 
     def input_shape(self, number: int) -> tuple[int, ...] | None:
@@ -90,6 +101,15 @@ def count(node: Node, run: Labelling, number: int, attribute: str, position: int
     """Entry `position` of an input or attribute counts the channels in `labels` (index x elements sharing it)."""
     where: Any = ("attribute", attribute) if attribute in node.attributes else ("input", number)
     run.sizes.append(SizeEdit(node.name, where, position, labels))
+
+
+def label_constant(node: Node, run: Labelling, number: int, axis: int) -> Labels:
+    """Labels for initialiser `number`, which brings channels of its own along `axis`."""
+    shape = node.input_shape(number)
+    assert shape is not None  # initialisers have shapes
+    made = run.fresh_axis(shape, axis)
+    run.uses.append(Use(node.inputs[number], axis, run.along(made, axis), "rides"))
+    return made
 
 
 def like(labels: Labels, shape: tuple[int, ...] | None) -> Labels | None:

@@ -1,17 +1,33 @@
 """Norms: batch-norm scales each channel by itself; those that average over channels make the group inexact."""
 
-from pipeline.graph.labels import Labelling, Labels, Use, labelled_axes
+import numpy as np
+
+from pipeline.graph.labels import Labelling, Labels, SizeEdit, Use, labelled_axes
+from pipeline.graph.rules.mixing import mixed
 from pipeline.graph.rules.node import Node, Outputs, refuse
+
+OPSET_OF_SCALES_PER_CHANNEL = 21  # GroupNormalization has one scale a group before
 
 
 def batch_norm(node: Node, run: Labelling) -> Outputs:
     """Scale, bias, mean and variance are indexed by axis 1."""
-    return _per_channel(node, run, parameters=range(1, 5))
+    labels = node.labels(run)
+    if labels is None:
+        return (None,) * len(node.outputs)
+    if 1 not in labelled_axes(labels) and labelled_axes(labels):
+        return refuse(node, run, "runs over an axis that carries channels")
+    return _with_parameters(node, run, labels, 1, range(1, 5))
 
 
 def instance_norm(node: Node, run: Labelling) -> Outputs:
-    """Each index of axis 1 is normalised by itself: exact."""
-    return _per_channel(node, run, parameters=range(1, 3))
+    """Each index of axis 1 is normalised by itself, over all axes behind it; exporters write group norms so."""
+    labels = node.labels(run)
+    if labels is None:
+        return (None,)
+    met = mixed(node, run, labels, set(range(2, labels.ndim)), statistics=True)
+    if met is None:
+        return refuse(node, run, "averages over channels that lie on several axes")
+    return (met,) if set(labelled_axes(met)) - {1} else _with_parameters(node, run, met, 1, range(1, 3))
 
 
 def layer_norm(node: Node, run: Labelling) -> Outputs:
@@ -20,17 +36,43 @@ def layer_norm(node: Node, run: Labelling) -> Outputs:
     if labels is None:
         return (None,) * len(node.outputs)
     first = int(node.attributes.get("axis", -1)) % labels.ndim
-    inside = [axis for axis in labelled_axes(labels) if axis >= first]
-    if inside and not all(node.is_constant(number) for number in (1, 2) if node.has(number)):
-        return refuse(node, run, "has a scale or bias that is computed in the graph")
-    for axis in inside:
-        run.mark_inexact(labels)
+    met = mixed(node, run, labels, set(range(first, labels.ndim)), statistics=True)
+    if met is None:
+        return refuse(node, run, "averages over channels that lie on several axes")
+    for axis in labelled_axes(met):
         for number in (1, 2):
-            shape = node.input_shape(number)
-            own = axis - labels.ndim + len(shape or ())
-            if shape and own >= 0 and shape[own] > 1:
-                run.uses.append(Use(node.inputs[number], own, run.along(labels, axis), "rides"))
-    return (labels,) + (None,) * (len(node.outputs) - 1)
+            own = axis - labels.ndim + len(node.input_shape(number) or ())
+            if node.has(number) and own >= 0:
+                _ride(node, run, met, axis, number, own)
+    return (met,) + (None,) * (len(node.outputs) - 1)
+
+
+def group_norm(node: Node, run: Labelling) -> Outputs:
+    """Every group of neighbouring channels has its own statistics: whole groups go exactly, or each group loses the
+    same inner channels, which is not exact."""
+    labels = node.labels(run)
+    if labels is None:
+        return (None,)
+    groups = int(node.attributes.get("num_groups", 0))
+    if set(labelled_axes(labels)) - {1} or groups < 1 or labels.shape[1] % groups:
+        return refuse(node, run, "has groups into which its channels do not divide")
+    line = run.along(labels, 1)
+    table = line.reshape(groups, -1)
+    per_channel = node.opset >= OPSET_OF_SCALES_PER_CHANNEL
+    if groups > 1 and run.blocks != "inside":
+        run.classes.unite(table[:, :1], table)
+        run.sizes.append(SizeEdit(node.name, ("attribute", "num_groups"), None, table[:, :1]))
+        parameters = line if per_channel else np.ascontiguousarray(table[:, 0])
+    else:
+        run.classes.unite(table[:1], table)
+        mixed(node, run, labels, {1}, statistics=True)
+        parameters = line if per_channel else None
+    for number in (1, 2):
+        if parameters is not None and node.is_constant(number):
+            run.uses.append(Use(node.inputs[number], 0, parameters, "rides"))
+        elif parameters is not None:
+            run.lock(labels, f"parameter {number} of {node.name} is computed in the graph")
+    return (labels,)
 
 
 def softmax(node: Node, run: Labelling) -> Outputs:
@@ -39,44 +81,45 @@ def softmax(node: Node, run: Labelling) -> Outputs:
     if labels is None:
         return (None,)
     axis = int(node.attributes.get("axis", -1 if node.opset >= 13 else 1)) % labels.ndim
-    return _mixes(run, labels, {axis} if node.opset >= 13 else set(range(axis, labels.ndim)))
+    return _over(node, run, labels, {axis} if node.opset >= 13 else set(range(axis, labels.ndim)))
 
 
 def response_norm(node: Node, run: Labelling) -> Outputs:
     """LRN divides by the energy of neighbouring channels: without one, others become neighbours."""
     labels = node.labels(run)
-    return (None,) if labels is None else _mixes(run, labels, {1})
+    return (None,) if labels is None else _over(node, run, labels, {1})
 
 
 def lp_norm(node: Node, run: Labelling) -> Outputs:
-    """Divides by the norm along `axis`, to which a channel of zeros adds nothing; but nothing zeroes what it reads."""
-    labels = node.labels(run)
-    return (None,) if labels is None else _mixes(run, labels, {int(node.attributes.get("axis", -1)) % labels.ndim})
-
-
-def _mixes(run: Labelling, labels: Labels, axes: set[int]) -> Outputs:
-    if axes.intersection(labelled_axes(labels)):
-        run.mark_inexact(labels)
-    return (labels,)
-
-
-def _per_channel(node: Node, run: Labelling, parameters: range) -> Outputs:
+    """Divides by the norm along `axis`, to which a channel of zeros adds nothing."""
     labels = node.labels(run)
     if labels is None:
-        return (None,) * len(node.outputs)
-    if 1 not in labelled_axes(labels) and labelled_axes(labels):
-        return refuse(node, run, "runs over an axis that carries channels")
-    line = run.along(labels, 1)
-    for number in parameters:
-        if node.is_constant(number):
-            run.uses.append(Use(node.inputs[number], 0, line, "rides"))
-        else:
-            run.lock(labels, f"parameter {number} of {node.name} is computed in the graph")
+        return (None,)
+    return _over(node, run, labels, {int(node.attributes.get("axis", -1)) % labels.ndim}, statistics=False)
+
+
+def _over(node: Node, run: Labelling, labels: Labels, axes: set[int], *, statistics: bool = True) -> Outputs:
+    met = mixed(node, run, labels, axes, statistics=statistics)
+    return refuse(node, run, "mixes channels that lie on several axes") if met is None else (met,)
+
+
+def _with_parameters(node: Node, run: Labelling, labels: Labels, axis: int, numbers: range) -> Outputs:
+    for number in numbers:
+        _ride(node, run, labels, axis, number, 0)
     return (labels,) + (None,) * (len(node.outputs) - 1)
+
+
+def _ride(node: Node, run: Labelling, labels: Labels, axis: int, number: int, own: int) -> None:
+    """Axis `own` of parameter `number` is indexed by `axis`; where the parameter is computed, nothing may be cut."""
+    if not node.is_constant(number):
+        run.lock(labels, f"parameter {number} of {node.name} is computed in the graph")
+    elif (node.input_shape(number) or (1,))[own] > 1 or labels.shape[axis] == 1:
+        run.uses.append(Use(node.inputs[number], own, run.along(labels, axis), "rides"))
 
 
 RULES = {
     "BatchNormalization": batch_norm,
+    "GroupNormalization": group_norm,
     "InstanceNormalization": instance_norm,
     "LayerNormalization": layer_norm,
     "LRN": response_norm,

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline.graph.labels import ChannelRead, Labelling, Labels, compact, labelled_axes
+from pipeline.graph.labels import Labelling, compact, labelled_axes
+from pipeline.graph.rules.mixing import mixed
 from pipeline.graph.rules.node import Node, Outputs, refuse
 
 # To these a zero adds nothing, so a channel less is the same as a channel of zeros.
@@ -16,24 +17,16 @@ def reduce(node: Node, run: Labelling) -> Outputs:
     axes = _axes(node, labels.ndim)
     if axes is None or shape is None:
         return refuse(node, run, "cannot be followed: its axes are computed in the graph")
-    changing = axes.intersection(labelled_axes(labels))
-    if changing:
-        return _over_channels(node, run, labels, changing)
-    small = compact(labels)
+    met = mixed(node, run, labels, axes, statistics=node.op not in BLIND_TO_ZERO)
+    if met is None:
+        return refuse(node, run, "reduces over channels that lie on several axes")
+    if axes.intersection(labelled_axes(met)):
+        run.pinned[node.outputs[0]] = f"{node.op} ({node.name}) leaves no channels"
+        return (None,)
+    small = compact(met)
     if not node.attributes.get("keepdims", 1):
         small = small.squeeze(tuple(axes))
     return (np.broadcast_to(small, shape),)
-
-
-def _over_channels(node: Node, run: Labelling, labels: Labels, axes: set[int]) -> Outputs:
-    if len(labelled_axes(labels)) > 1:
-        return refuse(node, run, "reduces over channels that lie on several axes")
-    (axis,) = axes
-    run.reads.append(ChannelRead(node.name, 0, node.inputs[0], axis, run.along(labels, axis)))
-    if node.op not in BLIND_TO_ZERO:
-        run.mark_inexact(labels)
-    run.pinned[node.outputs[0]] = f"{node.op} ({node.name}) leaves no channels"
-    return (None,)
 
 
 def _axes(node: Node, ndim: int) -> set[int] | None:
