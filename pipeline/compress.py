@@ -41,10 +41,8 @@ def compress(recipe: Recipe, *, on_progress: Progress | None = None) -> dict[str
     False with `failures`.
     """
     goal = parse_goal(recipe.goal)
-    opened = open_model(recipe.model, recipe.shapes, recipe.example_inputs)
-    groups = groups_to_cut(
-        opened.channels, include=recipe.include, exclude=recipe.exclude, inexact=recipe.include_inexact
-    )
+    opened = open_model(recipe.model, recipe.shapes, recipe.example_inputs, blocks=recipe.blocks)
+    groups = groups_to_cut(opened.channels, include=recipe.include, exclude=recipe.exclude, inexact=recipe.cuts_inexact)
     data = open_samples(opened.model, recipe.data, recipe.preprocessing) if recipe.data else None
     validation = open_samples(opened.model, recipe.validation, recipe.preprocessing) if recipe.validation else None
     target = find_target(recipe.target)

@@ -5,12 +5,15 @@ from typing import Any
 
 from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.flops import paper_cost
+from pipeline.graph.labels import Blocks
 from pipeline.stages.opening import open_model
 
 
-def inspect(model: str, *, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, Any]:
+def inspect(
+    model: str, *, shapes: Mapping[str, Sequence[int]] | None = None, blocks: Blocks = "auto"
+) -> dict[str, Any]:
     """`flops` (multiply-adds for one input at the bound shapes), `params`, and every group of coupled channels."""
-    opened = open_model(model, shapes or {})
+    opened = open_model(model, shapes or {}, blocks=blocks)
     cost = paper_cost(opened.model)
     return {
         "model": model,

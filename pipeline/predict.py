@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.graph.cut import whole
 from pipeline.latency.profiling import profile_network
-from pipeline.plan import read_plan
+from pipeline.plan import read_blocks, read_plan
 from pipeline.stages.opening import groups_to_cut, open_model
 from targets.connection import connect
 from targets.profiles.store import ProfileStore
@@ -27,7 +27,7 @@ def predict(
 ) -> dict[str, Any]:
     """`predicted_ms` of the cut network and `uncut_ms` of the uncut one, both predicted, never measured. Kernels that
     the database does not hold are measured first. `heldout` says how good such predictions were."""
-    opened = open_model(model, shapes or {})
+    opened = open_model(model, shapes or {}, blocks=read_blocks(Path(plan)))
     kept, constants = read_plan(Path(plan), opened.channels)
     groups = groups_to_cut(opened.channels, inexact=True)
     with connect(find_target(target)) as connection:

@@ -11,6 +11,7 @@ from calibration.preprocessing import Preprocessing
 from pipeline.allocation import keep as keep_share
 from pipeline.goal import Goal
 from pipeline.graph.channels import ChannelGroup
+from pipeline.graph.labels import Blocks
 from pipeline.graph.model import save
 from pipeline.importance import default_normalisation
 from pipeline.latency.profiling import PlanSpace, profile_network
@@ -48,6 +49,8 @@ def prune(
     allocator: str = "exact",
     floor: float = 0.1,
     exclude: Sequence[str] = (),
+    inexact: bool = False,
+    blocks: Blocks = "auto",
     db: str | None = None,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -62,10 +65,10 @@ def prune(
         raise BadInput(f"--keep is a share above 0 and at most 1; it was {keep:g}.")
     if absorb and data is None:
         raise BadInput("--absorb averages over data: give --data.")
-    opened = open_model(model, shapes or {})
+    opened = open_model(model, shapes or {}, blocks=blocks)
     samples = open_samples(opened.model, data, preprocessing) if data else None
-    # What a norm runs over changes its statistics when cut: a bare share must be exact, so those groups stay.
-    groups = groups_to_cut(opened.channels, exclude=exclude)
+    # What a norm runs over changes its statistics when cut, and nothing is trained here: only when asked for.
+    groups = groups_to_cut(opened.channels, exclude=exclude, inexact=inexact)
     scores = score_channels(
         opened.model, opened.channels, groups, criterion=criterion,
         normalisation=normalisation or default_normalisation(criterion), samples=samples,

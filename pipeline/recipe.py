@@ -70,8 +70,12 @@ class Recipe(Part):
     floor: Share = 0.1
     """Share of its channels that every group keeps at least, where it may not vanish whole."""
     allow_vanish: bool = True
-    include_inexact: bool = False
-    """Also cut groups that a norm or softmax runs over: such a cut changes statistics and is reported as inexact."""
+    include_inexact: bool | None = None
+    """Also cut groups that a norm or softmax runs over: such a cut changes statistics and is reported as inexact. null:
+    where recovery follows."""
+    blocks: Literal["auto", "inside", "whole"] = "auto"
+    """What channels in blocks lose (groups of a convolution or norm, attention heads): the same inner channels of every
+    block, whole blocks, or what stays exact and leaves more choices."""
     include: tuple[str, ...] = ()
     """Patterns (`*`, `?`) of group ids; only these are cut. Empty: all."""
     exclude: tuple[str, ...] = ()
@@ -85,6 +89,11 @@ class Recipe(Part):
     """Fresh sessions a network is timed in when networks are compared."""
     quick: bool = False
     """Short timings: wider intervals, for trying things out."""
+
+    @property
+    def cuts_inexact(self) -> bool:
+        """Whether groups that a norm or softmax runs over are cut."""
+        return self.recovery is not None if self.include_inexact is None else self.include_inexact
 
     @model_validator(mode="before")
     @classmethod

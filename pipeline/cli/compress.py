@@ -33,7 +33,7 @@ NAMES = {
         name: f"--{name}"
         for name in ("goal", "target", "data", "validate", "metric", "criterion", "allocator", "floor")
     },
-    **{name: f"--{name}" for name in ("include", "exclude", "absorb", "db", "seed", "sessions", "quick")},
+    **{name: f"--{name}" for name in ("include", "exclude", "blocks", "absorb", "db", "seed", "sessions", "quick")},
 }
 
 
@@ -96,9 +96,8 @@ def compress_command(
     no_vanish: Annotated[
         bool, typer.Option("--no-vanish", help="Leave something of every residual branch.", rich_help_panel="Widths")
     ] = False,
-    inexact: Annotated[
-        bool, typer.Option("--inexact", help="Also cut what a norm or softmax runs over.", rich_help_panel="Widths")
-    ] = False,
+    inexact: options.Inexact = None,
+    blocks: options.BlocksOption = "auto",
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -168,7 +167,7 @@ def compress_command(
         validate=validate, metric=metric, max_drop=max_drop, example_inputs=example_inputs, criterion=criterion,
         normalisation=normalise, regularisation=given(cost=regularise, strength=strength) or None,
         samples_for_scoring=samples, allocator=allocator, floor=floor, allow_vanish=not no_vanish,
-        include_inexact=inexact, include=include, exclude=exclude, absorb=absorb,
+        include_inexact=inexact, blocks=options.parse_blocks(blocks), include=include, exclude=exclude, absorb=absorb,
         preprocessing=options.preprocessing_fields(resize, crop, scale, mean, std, layout),
         sessions=sessions, quick=quick, seed=seed, db=db,
     )  # fmt: skip

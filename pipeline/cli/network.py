@@ -11,12 +11,17 @@ from pipeline.cli.progress import progress
 from targets.errors import BadInput
 
 
-def inspect_command(model: options.Model, shape: options.Shapes = None, json: options.Json = False) -> None:
+def inspect_command(
+    model: options.Model,
+    shape: options.Shapes = None,
+    blocks: options.BlocksOption = "auto",
+    json: options.Json = False,
+) -> None:
     """Show which channels can be cut together, which cannot be cut and why, and what the network costs."""
-    shapes = options.parse_shapes(shape)
+    shapes, coupled = options.parse_shapes(shape), options.parse_blocks(blocks)
     from pipeline.inspect import inspect
 
-    found = inspect(model, shapes=shapes)
+    found = inspect(model, shapes=shapes, blocks=coupled)
     if json:
         print_json(found)
     else:
@@ -59,6 +64,8 @@ def prune_command(
     allocator: options.Allocator = "exact",
     floor: options.Floor = 0.1,
     exclude: options.Exclude = None,
+    inexact: options.Inexact = None,
+    blocks: options.BlocksOption = "auto",
     seed: options.Seed = 0,
     db: options.Database = None,
     json: options.Json = False,
@@ -70,7 +77,7 @@ def prune_command(
     from pipeline.goal import parse_goal
 
     wanted = None if goal is None else parse_goal(goal)
-    shapes = options.parse_shapes(shape)
+    shapes, coupled = options.parse_shapes(shape), options.parse_blocks(blocks)
     fields = options.preprocessing_fields(resize, crop, scale, mean, std, layout)
     preprocessing = None if fields is None else Preprocessing(**fields)
 
@@ -95,6 +102,8 @@ def prune_command(
             allocator=allocator,
             floor=floor,
             exclude=tuple(exclude or ()),
+            inexact=bool(inexact),
+            blocks=coupled,
             db=db,
             on_progress=on_progress,
         )

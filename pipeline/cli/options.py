@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from targets.errors import BadInput
+
+if TYPE_CHECKING:
+    from pipeline.graph.labels import Blocks
+
+BLOCKS = ("auto", "inside", "whole")
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="An .onnx file, or package.module:callable giving a torch module.")
@@ -66,6 +71,24 @@ Floor = Annotated[
     float,
     typer.Option("--floor", help="Share of its channels that every group keeps at least.", rich_help_panel="Widths"),
 ]
+Inexact = Annotated[
+    bool | None,
+    typer.Option(
+        "--inexact/--exact",
+        help="Cut what a norm or softmax runs over, or leave it. [dim]Else only where training follows[/dim]",
+        rich_help_panel="Widths",
+        show_default=False,
+    ),
+]
+BlocksOption = Annotated[
+    str,
+    typer.Option(
+        "--blocks",
+        metavar="auto|inside|whole",
+        help="Convolution groups and heads: cut inside each, or drop whole ones. [dim]auto: the finer[/dim]",
+        rich_help_panel="Widths",
+    ),
+]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
@@ -104,6 +127,12 @@ Layout = Annotated[
         "--layout", metavar="NCHW|NHWC", help="Where the network has its channels.", rich_help_panel="Samples"
     ),
 ]
+
+
+def parse_blocks(text: str) -> "Blocks":
+    if text not in BLOCKS:
+        raise BadInput(f"--blocks {text!r} is none of {', '.join(BLOCKS)}")
+    return cast("Blocks", text)
 
 
 def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:

@@ -25,7 +25,7 @@ class Channels:
     """The coupled channels of one graph, and all that a cut needs to know.
 
     `group_of[label]` is the number of the label's group in `groups`, `channel_of[label]` its channel there.
-    `tensors` holds the labels of every activation that carries channels.
+    `tensors` holds the labels of every activation that carries channels, `blocks` how channels in blocks were coupled.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -34,6 +34,7 @@ class Channels:
     tensors: Mapping[str, Labels]
     sizes: tuple[SizeEdit, ...]
     indices: tuple[IndexEdit, ...]
+    blocks: Blocks = "auto"
 
     @cached_property
     def _number_of(self) -> Mapping[str, int]:
@@ -92,7 +93,7 @@ def couple(model: Model, *, blocks: Blocks = "auto") -> Channels:
     keep_rectangles(run)
     groups, group_of, channel_of = read_groups(run)
     tensors = {name: labels for name, labels in run.tensors.items() if labels is not None}
-    channels = Channels(groups, group_of, channel_of, tensors, tuple(run.sizes), tuple(run.indices))
+    channels = Channels(groups, group_of, channel_of, tensors, tuple(run.sizes), tuple(run.indices), blocks)
     return _mark_vanishing(model, channels)
 
 

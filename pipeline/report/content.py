@@ -79,7 +79,8 @@ def doubts(report: Report) -> list[str]:
     inexact = read(report, "proof", "inexact_groups")
     if as_float(inexact):
         found.append(
-            f"Not exact where a norm or softmax runs across the cut ({words(inexact)} of the groups): not proved there."
+            f"Not exact where a norm or softmax runs across the cut ({words(inexact)} of the groups): proved equal to "
+            "the original whose norms leave the removed channels out, not to one whose channels are zero."
         )
     return found
 
@@ -209,7 +210,7 @@ def remarks(group: Report) -> list[str]:
     if group.get("locked"):
         found.append(f"locked: {group['locked']}")
     if group.get("exact") is False:
-        found.append("not exact")
+        found.append("not exact: a norm or softmax runs over it")
     if (as_float(group.get("step")) or 1) > 1:
         found.append(f"in steps of {words(group['step'])}")
     return found
@@ -277,7 +278,7 @@ def checks(report: Report) -> Table:
                 ),
             )
         )
-        exact = f"{words(read(proof, 'exact_groups'))} proved, {words(read(proof, 'inexact_groups'))} not exact"
+        exact = f"{words(read(proof, 'exact_groups'))} exact, {words(read(proof, 'inexact_groups'))} not exact"
         rows.append(("Groups", exact))
         dropped = as_float(read(proof, "dropped_constants_difference"))
         if dropped is not None:

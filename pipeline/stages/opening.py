@@ -12,6 +12,7 @@ from calibration.preprocessing import Preprocessing
 from calibration.samples import load_samples
 from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.couple import Channels, couple
+from pipeline.graph.labels import Blocks
 from pipeline.graph.model import Model, input_specs, load
 from targets.errors import BadInput
 
@@ -26,7 +27,9 @@ class Opened:
     sha256: str
 
 
-def open_model(source: str, shapes: Mapping[str, Sequence[int]], example_inputs: str | None = None) -> Opened:
+def open_model(
+    source: str, shapes: Mapping[str, Sequence[int]], example_inputs: str | None = None, *, blocks: Blocks = "auto"
+) -> Opened:
     """`source`: an .onnx file, or `module:callable` giving a torch module, exported with batch-norm kept."""
     if is_entry_point(source):
         from pipeline.stages.torch_source import export
@@ -35,7 +38,7 @@ def open_model(source: str, shapes: Mapping[str, Sequence[int]], example_inputs:
     else:
         model = load(Path(source), shapes)
     sha256 = hashlib.sha256(model.proto.SerializeToString(deterministic=True)).hexdigest()
-    return Opened(model, couple(model), source, sha256)
+    return Opened(model, couple(model, blocks=blocks), source, sha256)
 
 
 def open_samples(model: Model, source: str, preprocessing: Preprocessing | None) -> Samples:
@@ -59,6 +62,10 @@ def groups_to_cut(
         and (not include or any(fnmatchcase(group.id, pattern) for pattern in include))
         and not any(fnmatchcase(group.id, pattern) for pattern in exclude)
     )
+    if not chosen and not inexact and any(not group.exact for group in channels.free):
+        raise BadInput(
+            "Every group that may be cut is one that a norm or softmax runs over. Give --inexact to cut those."
+        )
     if not chosen:
         reasons = sorted({group.locked_because for group in channels.groups if group.locked_because})
         why = f" ({reasons[0]})" if reasons else ""

@@ -1,5 +1,7 @@
 """Products of two activations: heads lose the same inner channels, or whole heads go."""
 
+from typing import Any
+
 import pytest
 
 from pipeline.graph.couple import couple
@@ -19,12 +21,12 @@ HEADS = """
 """
 SEPARATE = HEADS.format(project="q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)")
 TOGETHER = HEADS.format(project="p = MatMul(x, wp) q, k, v = Split<axis = 2>(p, thirds)")
-WEIGHTS = {
+WEIGHTS: dict[str, Any] = {
     "wo": (12, 4), "h": ints(0, 6, 3, 4), "h2": ints(0, 6, 3, 4), "h3": ints(0, 6, 3, 4), "flat": ints(0, 6, 12),
     "bias": (1, 3, 6, 6),
 }  # fmt: skip
-APART = {"wq": (5, 12), "wk": (5, 12), "wv": (5, 12)} | WEIGHTS
-JOINED = {"wp": (5, 36), "thirds": ints(12, 12, 12)} | WEIGHTS
+APART: dict[str, Any] = {"wq": (5, 12), "wk": (5, 12), "wv": (5, 12)} | WEIGHTS
+JOINED: dict[str, Any] = {"wp": (5, 36), "thirds": ints(12, 12, 12)} | WEIGHTS
 
 
 def test_queries_and_keys_lose_the_same_inner_channels_of_every_head_and_values_their_own() -> None:
@@ -53,7 +55,12 @@ def test_whole_heads_take_their_bias_tables_along() -> None:
 
 
 def test_more_heads_than_channels_inside_are_cut_whole() -> None:
-    shapes = {"h": ints(0, 6, 6, 2), "h2": ints(0, 6, 6, 2), "h3": ints(0, 6, 6, 2), "bias": (1, 6, 6, 6)}
+    shapes: dict[str, Any] = {
+        "h": ints(0, 6, 6, 2),
+        "h2": ints(0, 6, 6, 2),
+        "h3": ints(0, 6, 6, 2),
+        "bias": (1, 6, 6, 6),
+    }
     _, channels, _ = coupled(TOKENS, SEPARATE, **(APART | shapes))
     (group,) = channels.free
     assert (group.channels, group.step) == (6, 2)

@@ -58,7 +58,7 @@ IN_PIECES = """
     a = Conv(x, w) f = Reshape(a, r) i = InstanceNormalization(f, s, b) u = Reshape(i, z) g = Mul(u, sc) n = Add(g, bi)
     y = Conv(n, v)
 """
-LAYERS = {"w": (8, 3, 1, 1), "v": (2, 8, 1, 1)}
+LAYERS: dict[str, Any] = {"w": (8, 3, 1, 1), "v": (2, 8, 1, 1)}
 
 
 @pytest.mark.parametrize(("opset", "size"), [(18, 4), (21, 8)])
@@ -92,7 +92,7 @@ def test_group_norm_with_one_group_is_a_norm_over_all_channels() -> None:
     (4, "auto", (4, 2, True)), (2, "inside", (4, 2, False)), (1, "auto", (8, 1, False)),
 ])  # fmt: skip
 def test_group_norm_in_pieces_is_cut_like_the_operator(groups, blocks, expected) -> None:
-    sizes = {"r": ints(0, groups, -1), "z": ints(1, 8, 4, 4), "s": (groups,), "b": (groups,)}
+    sizes: dict[str, Any] = {"r": ints(0, groups, -1), "z": ints(1, 8, 4, 4), "s": (groups,), "b": (groups,)}
     model = from_proto(proto(IMAGE, IN_PIECES, **LAYERS, **sizes, sc=(8, 1, 1), bi=(8, 1, 1)))
     channels = couple(model, blocks=blocks)
     (group,) = channels.free

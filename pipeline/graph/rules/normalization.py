@@ -58,15 +58,14 @@ def group_norm(node: Node, run: Labelling) -> Outputs:
         return refuse(node, run, "has groups into which its channels do not divide")
     line = run.along(labels, 1)
     table = line.reshape(groups, -1)
-    per_channel = node.opset >= OPSET_OF_SCALES_PER_CHANNEL
+    parameters: Labels | None = line if node.opset >= OPSET_OF_SCALES_PER_CHANNEL else None
     if groups > 1 and run.blocks != "inside":
         run.classes.unite(table[:, :1], table)
         run.sizes.append(SizeEdit(node.name, ("attribute", "num_groups"), None, table[:, :1]))
-        parameters = line if per_channel else np.ascontiguousarray(table[:, 0])
+        parameters = np.ascontiguousarray(table[:, 0]) if parameters is None else line
     else:
         run.classes.unite(table[:1], table)
         mixed(node, run, labels, {1}, statistics=True)
-        parameters = line if per_channel else None
     for number in (1, 2):
         if parameters is not None and node.is_constant(number):
             run.uses.append(Use(node.inputs[number], 0, parameters, "rides"))
