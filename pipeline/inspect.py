@@ -12,7 +12,8 @@ from pipeline.stages.opening import open_model
 def inspect(
     model: str, *, shapes: Mapping[str, Sequence[int]] | None = None, blocks: Blocks = "auto"
 ) -> dict[str, Any]:
-    """`flops` (multiply-adds for one input at the bound shapes), `params`, and every group of coupled channels."""
+    """`flops` (multiply-adds for one input at the bound shapes), `params`, every group of coupled channels, and
+    the nodes that could not be followed (`not_followed`), each with its reason."""
     opened = open_model(model, shapes or {}, blocks=blocks)
     cost = paper_cost(opened.model)
     return {
@@ -20,6 +21,7 @@ def inspect(
         "flops": cost.flops,
         "params": cost.params,
         "groups": [describe_group(group) for group in opened.channels.groups],
+        "not_followed": list(opened.channels.refused),
     }
 
 

@@ -120,6 +120,8 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     groups = table(f"{count(found['flops'])} multiply-adds, {count(found['params'])} parameters", columns, rows)
     groups.columns[-1].justify = "left"
     out.print(groups)
+    for refusal in found["not_followed"]:
+        out.print(f"[yellow]not followed[/yellow] {escape(refusal)}", soft_wrap=True)
 
 
 def reason(locked: Any) -> str:

@@ -25,7 +25,8 @@ class Channels:
     """The coupled channels of one graph, and all that a cut needs to know.
 
     `group_of[label]` is the number of the label's group in `groups`, `channel_of[label]` its channel there.
-    `tensors` holds the labels of every activation that carries channels, `blocks` how channels in blocks were coupled.
+    `tensors` holds the labels of every activation that carries channels, `blocks` how channels in blocks were coupled,
+    `refused` the nodes that could not be followed, each with its reason.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -35,6 +36,7 @@ class Channels:
     sizes: tuple[SizeEdit, ...]
     indices: tuple[IndexEdit, ...]
     blocks: Blocks = "auto"
+    refused: tuple[str, ...] = ()
 
     @cached_property
     def _number_of(self) -> Mapping[str, int]:
@@ -93,7 +95,7 @@ def couple(model: Model, *, blocks: Blocks = "auto") -> Channels:
     keep_rectangles(run)
     groups, group_of, channel_of = read_groups(run)
     tensors = {name: labels for name, labels in run.tensors.items() if labels is not None}
-    channels = Channels(groups, group_of, channel_of, tensors, tuple(run.sizes), tuple(run.indices), blocks)
+    channels = Channels(groups, group_of, channel_of, tensors, tuple(run.sizes), tuple(run.indices), blocks, tuple(run.refused))
     return _mark_vanishing(model, channels)
 
 

@@ -129,6 +129,7 @@ class Labelling:
     locked: dict[int, str] = field(default_factory=dict)
     inexact: set[int] = field(default_factory=set)
     pinned: dict[str, str] = field(default_factory=dict)  # tensors without labels: why nobody may cut them
+    refused: list[str] = field(default_factory=list)  # what could not be followed, in order
 
     def lock(self, labels: Labels | None, reason: str) -> None:
         """Nobody cuts these, and this is why. The first reason stays."""

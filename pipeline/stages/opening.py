@@ -67,7 +67,7 @@ def groups_to_cut(
             "Every group that may be cut is one that a norm or softmax runs over. Give --inexact to cut those."
         )
     if not chosen:
-        reasons = sorted({group.locked_because for group in channels.groups if group.locked_because})
-        why = f" ({reasons[0]})" if reasons else ""
-        raise BadInput(f"No group of channels may be cut{why}. See: cutback inspect MODEL")
+        locked = sorted({group.locked_because for group in channels.groups if group.locked_because})
+        why = next(iter((*channels.refused, *locked)), "it has no convolution or matrix product with weights")
+        raise BadInput(f"No group of channels may be cut ({why}). See: cutback inspect MODEL")
     return chosen

@@ -183,6 +183,82 @@ class Sketch:
         regions = self.constant(np.zeros(0, np.float32))  # before opset 13 no optional input
         return self.op("Resize", [x.name, regions, scales], (1, c, 2 * h, 2 * w), mode="nearest")
 
+    # Tokens: (1, H * W, C) in place of (1, C, H, W).
+
+    def tokens(self, x: Tensor) -> Tensor:
+        _, c, h, w = x.shape
+        return self.transpose(self.reshape(x, 1, c, h * w), 0, 2, 1)
+
+    def image(self, tokens: Tensor, *shape: int) -> Tensor:
+        return self.reshape(self.transpose(tokens, 0, 2, 1), *shape)
+
+    def linear(self, tokens: Tensor, channels: int) -> Tensor:
+        weight = self.weight(tokens.shape[-1], channels, gain=tokens.shape[-1] ** -0.5)
+        product = self.op("MatMul", [tokens.name, weight], (*tokens.shape[:-1], channels))
+        return self.op("Add", [product.name, self.weight(channels, gain=0.2)], product.shape)
+
+    def attention(self, x: Tensor, heads: int, inner: int, together: bool) -> Tensor:
+        """Queries, keys and values from one matrix or from three; a bias table for every head."""
+        flat = self.tokens(x)
+        length = flat.shape[1]
+        if together:
+            blocks = self.reshape(self.linear(flat, 3 * heads * inner), 1, length, 3, heads, inner)
+            moved = self.transpose(blocks, 2, 0, 3, 1, 4)
+            shape = moved.shape[1:]
+            numbers = [self.constant(np.asarray(number, np.int64)) for number in range(3)]
+            query, key, value = (self.op("Gather", [moved.name, number], shape, axis=0) for number in numbers)
+        else:
+            made = [self.reshape(self.linear(flat, heads * inner), 1, length, heads, inner) for _ in range(3)]
+            query, key, value = (self.transpose(part, 0, 2, 1, 3) for part in made)
+        score = self.op("MatMul", [query.name, self.transpose(key, 0, 1, 3, 2).name], (1, heads, length, length))
+        biased = self.op("Add", [score.name, self.weight(1, heads, length, length)], score.shape)
+        attended = self.op("MatMul", [self.softmax(biased).name, value.name], (1, heads, length, inner))
+        joined = self.reshape(self.transpose(attended, 0, 2, 1, 3), 1, length, heads * inner)
+        return self.image(self.linear(joined, x.channels), *x.shape)
+
+    def softmax(self, x: Tensor) -> Tensor:
+        return self.op("Softmax", [x.name], x.shape, axis=len(x.shape) - 1)
+
+    def layer_norm(self, x: Tensor) -> Tensor:
+        """One operator where there is one, else in pieces."""
+        flat, c = self.tokens(x), x.channels
+        scale, bias = self.weight(c, gain=0.3, about=1), self.weight(c)
+        if self.opset >= 17:
+            return self.image(self.op("LayerNormalization", [flat.name, scale, bias], flat.shape), *x.shape)
+        centred = self.pair(flat, self.reduced(flat, "ReduceMean", [2]), "Sub")
+        square = self.op("Mul", [centred.name, centred.name], centred.shape)
+        variance = self.reduced(square, "ReduceMean", [2])
+        small = self.op("Add", [variance.name, self.constant(np.float32(1e-5))], variance.shape)
+        divided = self.pair(centred, self.op("Sqrt", [small.name], small.shape), "Div")
+        scaled = self.op("Mul", [divided.name, scale], flat.shape)
+        return self.image(self.op("Add", [scaled.name, bias], flat.shape), *x.shape)
+
+    def group_norm(self, x: Tensor, groups: int) -> Tensor:
+        """The operator, or an instance norm over flattened groups as exporters write it."""
+        if self.opset >= 18 and self.random.random() < 0.5:
+            size = x.channels if self.opset >= 21 else groups
+            inputs = [x.name, self.weight(size, gain=0.3, about=1), self.weight(size)]
+            return self.op("GroupNormalization", inputs, x.shape, num_groups=groups)
+        flat = self.reshape(x, 1, groups, x.channels // groups * x.shape[2] * x.shape[3])
+        inputs = [flat.name, self.weight(groups, gain=0.3, about=1), self.weight(groups)]
+        return self.scaled(self.reshape(self.op("InstanceNormalization", inputs, flat.shape), *x.shape), "Mul")
+
+    def beside_a_token(self, x: Tensor) -> Tensor:
+        """A class token joins the tokens, goes through a layer with them, and leaves."""
+        flat = self.tokens(x)
+        joined = self.concat(Tensor(self.weight(1, 1, x.channels), (1, 1, x.channels)), flat, axis=1)
+        mixed = self.linear(joined, x.channels)
+        return self.image(self.slice(mixed, 1, 1, mixed.shape[1]), *x.shape)
+
+    def conv_of_rank(self, x: Tensor, channels: int, rank: int) -> Tensor:
+        """A convolution over one or three axes of space."""
+        _, c, h, w = x.shape
+        flat = self.reshape(x, 1, c, *((h * w,) if rank == 1 else (1, h, w)))
+        weight = self.weight(channels, c, *(1,) * (rank - 1), 3, gain=(2 / (3 * c)) ** 0.5)
+        pads = ([0] * (rank - 1) + [1]) * 2
+        made = self.op("Conv", [flat.name, weight], (1, channels, *flat.shape[2:]), pads=pads)
+        return self.reshape(made, 1, channels, h, w)
+
     def head(self, leaves: Sequence[Tensor], classes: int) -> Tensor:
         """Everything that nobody has read yet, pooled, flattened, joined, and read by one dense layer."""
         flat = [self.op("Flatten", [self.pooled(leaf).name], (1, leaf.channels)) for leaf in leaves]

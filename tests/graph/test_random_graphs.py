@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from typing import get_args
 
 import onnx
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline.graph.couple import couple
 from pipeline.graph.cut import cut
 from pipeline.graph.flops import parameters
+from pipeline.graph.labels import Blocks
 from pipeline.graph.model import from_proto
 from tests.graph.random_cuts import proven, random_half, random_vanishing
 from tests.graph.sketch import Sketch, Tensor
@@ -169,19 +171,52 @@ def softmax(s: Sketch, x: Tensor, draw) -> Tensor:
     return s.op("Softmax", [x.name], x.shape, axis=draw(st.sampled_from([1, 2, 3])))
 
 
+def attention(s: Sketch, x: Tensor, draw) -> Tensor:
+    if x.shape[2] * x.shape[3] > 64:
+        return x
+    heads, inner = draw(st.sampled_from([(1, 4), (2, 4), (4, 2), (3, 3)]))
+    made = s.attention(x, heads, inner, draw(st.booleans()))
+    return s.pair(x, made, "Add") if draw(st.booleans()) else made
+
+
+def group_norm(s: Sketch, x: Tensor, draw) -> Tensor:
+    return s.group_norm(x, _divisors(draw, x.channels))
+
+
+def normalised(s: Sketch, x: Tensor, draw) -> Tensor:
+    return s.op("LpNormalization", [x.name], x.shape, axis=1, p=draw(st.sampled_from([1, 2])))
+
+
+def response_norm(s: Sketch, x: Tensor, draw) -> Tensor:
+    return s.op("LRN", [x.name], x.shape, size=draw(st.sampled_from([3, 5])))
+
+
+def statistics_gate(s: Sketch, x: Tensor, draw) -> Tensor:
+    kind = draw(st.sampled_from(["ReduceMean", "ReduceMax", "ReduceLogSumExp"]))
+    return s.pair(x, s.act(s.reduced(x, kind, [1]), "Sigmoid"), "Mul")
+
+
+def conv_of_another_rank(s: Sketch, x: Tensor, draw) -> Tensor:
+    return s.conv_of_rank(x, draw(st.sampled_from(WIDTHS)), draw(st.sampled_from([1, 3])))
+
+
 STEPS: Mapping[str, Callable[[Sketch, Tensor, object], Tensor]] = {
     step.__name__: step
     for step in (
         conv, grouped, depthwise, conv_transpose, act, scaled, residual, gated, space_gated, summed_gate, two_ways,
         dense_concat, negated_concat, split_halves, glu, sliced, cropped, padded_shortcut, taken, shuffled,
         picked_block, dense, pixel_shuffle, space_to_depth, pooled, upsampled, space_to_channels, softmax,
+        attention, group_norm, normalised, response_norm, statistics_gate, conv_of_another_rank,
     )
-} | {"batch_norm": lambda s, x, draw: s.batch_norm(x), "slope": lambda s, x, draw: s.slope(x)}  # fmt: skip
+} | {
+    "batch_norm": lambda s, x, draw: s.batch_norm(x), "slope": lambda s, x, draw: s.slope(x),
+    "layer_norm": lambda s, x, draw: s.layer_norm(x), "beside_a_token": lambda s, x, draw: s.beside_a_token(x),
+}  # fmt: skip
 
 
 @st.composite
 def graphs(draw) -> onnx.ModelProto:
-    sketch = Sketch(draw(st.sampled_from([11, 13, 18, 20])), draw(st.integers(0, 2**16)))
+    sketch = Sketch(draw(st.sampled_from([11, 13, 18, 20, 21])), draw(st.integers(0, 2**16)))
     tensors = [sketch.conv(sketch.input(1, 3, 6, 6), draw(st.sampled_from(WIDTHS)), 3)]
     read: set[str] = set()
     for name in draw(st.lists(st.sampled_from(sorted(STEPS)), min_size=2, max_size=9)):
@@ -200,11 +235,11 @@ def graphs(draw) -> onnx.ModelProto:
     return sketch.finish(sketch.head(leaves, 3))
 
 
-@given(graphs(), st.integers(0, 2**16))
+@given(graphs(), st.integers(0, 2**16), st.sampled_from(get_args(Blocks)))
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_any_cut_of_any_graph_equals_the_masked_original(proto: onnx.ModelProto, seed: int) -> None:
+def test_any_cut_of_any_graph_equals_the_masked_original(proto: onnx.ModelProto, seed: int, blocks: Blocks) -> None:
     model = from_proto(proto)
-    channels = couple(model)
+    channels = couple(model, blocks=blocks)
     for kept in (random_half(channels, seed), random_vanishing(channels, seed)):
         proven(model, channels, kept)
         small = cut(model, channels, kept)

@@ -90,6 +90,7 @@ class Node:
 def refuse(node: Node, run: Labelling, why: str) -> Outputs:
     """Lock every labelled input, pin every output, and say why: `why` follows "Op (name)" in the reason."""
     reason = f"{node.domain + '.' if node.domain else ''}{node.op} ({node.name}) {why}"
+    run.refused.append(reason)
     for name in (*node.inputs, *node.captured):
         run.lock(run.tensors.get(name), reason)
     for name in node.outputs:
