@@ -33,7 +33,7 @@ class Names:
 def add_initialiser(graph: onnx.GraphProto, names: Names, name: str, value: NDArray[np.generic]) -> str:
     """The name under which `value` is an initialiser now: `name`, or one like it."""
     fresh = names.fresh(name)
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), fresh))
+    graph.initializer.append(numpy_helper.from_array(np.asarray(value), fresh))
     return fresh
 
 

@@ -92,6 +92,14 @@ def test_folded_batch_norm_of_an_older_operator_set_uses_its_statistics() -> Non
     assert np.allclose(run_unoptimised(folded, feeds)["y"], run_unoptimised(source, feeds)["y"], atol=1e-6)
 
 
+def test_folded_scalar_stays_a_scalar() -> None:
+    """As a list of one it would give what reads it one axis more."""
+    source = proto(IMAGE, "i = Add(k, k) y = Gather<axis = 1>(x, i)", k=np.asarray(1, np.int64))
+    model = from_proto(source)
+    assert kinds(model.proto) == ["Gather"]
+    assert model.shapes["y"] == (1, 4, 4)
+
+
 def test_names_that_a_body_takes_from_outside_are_kept() -> None:
     body = (
         "c = Greater(m, zero) i = Identity(x) "

@@ -1,6 +1,5 @@
 """What is known before the first input arrives becomes an initialiser."""
 
-import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -49,7 +48,7 @@ def _fold(
     if results is None or sum(result.size for result in results) > FOLD_LIMIT_ELEMENTS:
         return None
     names = [name for name in node.output if name]
-    return [numpy_helper.from_array(np.ascontiguousarray(r), n) for r, n in zip(results, names, strict=True)]
+    return [numpy_helper.from_array(r, n) for r, n in zip(results, names, strict=True)]
 
 
 def _constant(proto: onnx.ModelProto, node: onnx.NodeProto) -> onnx.TensorProto | None:
