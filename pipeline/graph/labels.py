@@ -159,6 +159,12 @@ class Labelling:
         first = lines[:, 0]
         return np.broadcast_to(first, (labels.shape[axis],)) if len(first) == 1 else first
 
+    def settled(self, labels: Labels) -> Labels:
+        """The labels with axes dropped along which they became one class since."""
+        if len(labelled_axes(labels)) < 2:
+            return labels
+        return simplify(np.broadcast_to(self.classes.find(compact(labels)), labels.shape))
+
     def merged(self, labels: Labels, axes: Iterable[int]) -> Labels:
         """The labels after everything along `axes` became one class: nothing changes along them any more."""
         small = compact(labels)

@@ -76,6 +76,46 @@ def test_attention_is_cut_exactly_either_way(body, weights, blocks) -> None:
         proven(model, channels, random_half(channels, seed))
 
 
+COSINE = SEPARATE.replace(
+    "s = MatMul(qt, kt)",
+    """
+    ql = ReduceL2<axes = [3]>(qt) kl = ReduceL2<axes = [2]>(kt) qn = Div(qt, ql) kn = Div(kt, kl)
+    c = MatMul(qn, kn) s = Mul(c, scale)
+""",
+)
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [("inside", (4, 3)), ("whole", (3, 4))])
+def test_cosine_attention_divides_by_the_length_of_what_every_head_keeps(blocks, expected) -> None:
+    model = from_proto(proto(TOKENS, COSINE, opset=13, **APART, scale=(3, 1, 1)))
+    channels = couple(model, blocks=blocks)
+    assert {(group.channels, group.step, group.exact) for group in channels.free} == {(*expected, True)}
+    for seed in range(3):
+        proven(model, channels, random_half(channels, seed))
+
+
+@pytest.mark.parametrize(("shape", "blocks", "expected"), [
+    ((3, 1), "inside", (4, 3)), ((1, 4), "whole", (3, 4)), ((3, 4), "inside", (4, 3)), ((3, 4), "whole", (3, 4)),
+])  # fmt: skip
+def test_parameter_of_blocks_leaves_the_choice_open(shape, blocks, expected) -> None:
+    body = "a = MatMul(x, w) h = Reshape(a, r) m = Mul(h, k) f = Reshape(m, z) y = MatMul(f, v)"
+    model = from_proto(proto(TOKENS, body, w=(5, 12), r=ints(0, 6, 3, 4), k=shape, z=ints(0, 6, 12), v=(12, 2)))
+    channels = couple(model, blocks=blocks)
+    (group,) = channels.free
+    assert (group.channels, group.step) == expected
+    assert is_exact(model, channels, {group.id: (0, 2)})
+
+
+def test_learned_queries_lose_what_the_keys_lose() -> None:
+    body = """
+        k = MatMul(x, wk) kt = Transpose<perm = [0, 2, 1]>(k) s = MatMul(queries, kt) a = Softmax<axis = 2>(s)
+        v = MatMul(x, wv) o = MatMul(a, v) y = MatMul(o, wo)
+    """
+    model, channels, groups = coupled(TOKENS, body, wk=(5, 4), wv=(5, 4), wo=(4, 2), queries=(1, 3, 4))
+    assert {(piece.tensor, piece.axis) for piece in groups["k"].slices} == {("wk", 1), ("queries", 2)}
+    assert is_exact(model, channels, {"k": (0, 3), "v": (1, 2)})
+
+
 def test_block_of_attention_may_vanish() -> None:
     body = SEPARATE.replace("y = MatMul(m, wo)", "z = MatMul(m, wo) r = MatMul(x, wr) t = Add(r, z) y = MatMul(t, wy)")
     model, channels, groups = coupled(TOKENS, body, **APART, wr=(5, 4), wy=(4, 2))

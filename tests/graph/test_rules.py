@@ -159,9 +159,23 @@ def test_pixel_shuffle_takes_a_whole_block_for_a_channel() -> None:
 
 
 def test_expanded_gate_keeps_its_channel_and_counts_the_others() -> None:
-    body = f"{STEM} b = Conv(a, v) e = Expand(b, s) z = Mul(a, e) {HEAD}"
-    model, channels, groups = coupled(IMAGE, body, w=(4, 3, 1, 1), v=(1, 4, 1, 1), s=ints(1, 4, 4, 4), u=(4, 2))
+    body = f"{STEM} b = Conv(a, v) e = Expand(b, s) z = Concat<axis = 1>(a, e) {HEAD}"
+    model, channels, groups = coupled(IMAGE, body, w=(4, 3, 1, 1), v=(1, 4, 1, 1), s=ints(1, 4, 4, 4), u=(8, 2))
     assert groups["b"].locked_because == "Expand (Expand_e) repeats this single channel"
+    assert is_exact(model, channels, {"a": (0, 2), "e": (1,)})
+
+
+def test_gate_that_is_expanded_only_to_be_multiplied_is_left_to_broadcasting() -> None:
+    body = f"{STEM} b = ReduceMean<keepdims = 1>(a, i) e = Expand(b, s) z = Mul(a, e) {HEAD}"
+    model, channels, _ = coupled(IMAGE, body, w=(4, 3, 1, 1), i=ints(1), s=ints(1, 4, 4, 4), u=(4, 2))
+    assert "Expand" not in {node.op_type for node in model.proto.graph.node}
+    assert is_exact(model, channels, {"a": (0, 2)})
+
+
+def test_expansion_that_makes_the_operand_larger_stays() -> None:
+    body = "a = Conv(x, w) p = GlobalAveragePool(a) e = Expand(p, s) z = Mul(e, p) y = Conv(z, u)"
+    model, channels, _ = coupled(IMAGE, body, w=(4, 3, 1, 1), s=ints(1, 4, 2, 2), u=(2, 4, 1, 1))
+    assert "Expand" in {node.op_type for node in model.proto.graph.node}
     assert is_exact(model, channels, {"a": (0, 2)})
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pipeline.graph.editing import Names, add_initialiser, is_standard
 from pipeline.graph.evaluate import Value
 from pipeline.graph.normalise.batch import zeros_copy
-from pipeline.graph.shapes import Shapes, contradiction, infer_shapes, size_values
+from pipeline.graph.normalise.bindings import bindings
+from pipeline.graph.shapes import Shapes, infer_shapes, size_values
 
 
 def sizes_are_constants(proto: onnx.ModelProto, bound: Shapes) -> None:
@@ -19,7 +20,7 @@ def sizes_are_constants(proto: onnx.ModelProto, bound: Shapes) -> None:
     """
     if not any(is_standard(node, "Shape", "Size") for node in proto.graph.node):
         return
-    runs = [infer_shapes(proto, binding) for binding in _bindings(proto, bound)]
+    runs = [infer_shapes(proto, binding) for binding in bindings(proto, bound)]
     settled = _equal([size_values(proto, shapes) for shapes in runs])
     constant = {tensor.name for tensor in proto.graph.initializer}
     names = Names(proto.graph)
@@ -57,30 +58,3 @@ def _reshape_target(node: onnx.NodeProto, runs: Sequence[Shapes]) -> NDArray[np.
     if target.count(-1) > 1 or not zeros_copy(node, np.ones(1)):
         return None
     return np.asarray(target, np.int64)
-
-
-def _bindings(proto: onnx.ModelProto, bound: Shapes) -> list[Shapes]:
-    """`bound`, and a second binding with every free dimension at another size.
-
-    Where the graph contradicts itself at the second one, the dimension is free by name only: then the batch alone
-    changes, or nothing.
-    """
-    found: list[Shapes] = [bound]
-    for batch_only in (False, True):
-        other = _other_binding(proto, bound, batch_only=batch_only)
-        if other != dict(bound) and contradiction(proto, other) is None:
-            return [bound, other]
-    return found
-
-
-def _other_binding(proto: onnx.ModelProto, bound: Shapes, *, batch_only: bool) -> dict[str, tuple[int, ...]]:
-    """Equal names stay equal, since all batches grow by one and everything else doubles."""
-    other = {}
-    for value in proto.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        sizes = bound.get(value.name, ())
-        other[value.name] = tuple(
-            size if dim.dim_value > 0 else size + 1 if axis == 0 else size if batch_only else size * 2
-            for axis, (dim, size) in enumerate(zip(dims, sizes, strict=True))
-        )
-    return other

@@ -4,6 +4,8 @@ An axis of length one that broadcasts against channels never unites with them: i
 all of the channels need it. Constants are labelled by what they meet.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from pipeline.graph.labels import Labelling, Labels, Use, compact, labelled_axes
@@ -31,7 +33,8 @@ def unite(node: Node, run: Labelling) -> Outputs:
     changing = [small for small in aligned if small is not None and small.size > 1]
     if not changing:
         return _single_channel(node, run, [small for small in aligned if small is not None], whole)
-    result = _one_class(run, changing, whole)
+    fixed = {number: shapes[number] for number, small in enumerate(aligned) if small is None}
+    result = _one_axis(node, run, _one_class(run, changing, whole), fixed)
     for number, small in enumerate(aligned):
         if small is None:
             _label_constant(node, run, number, shapes[number], result)
@@ -55,6 +58,26 @@ def _one_class(run: Labelling, changing: list[Labels], whole: tuple[int, ...]) -
     return np.broadcast_to(first, whole)
 
 
+def _one_axis(node: Node, run: Labelling, result: Labels, fixed: Mapping[int, tuple[int, ...]]) -> Labels:
+    """Channels in blocks that meet parameters lie on one axis from here on: parameters have entries for every block, or
+    for every inner channel. An axis on which something fixed has entries stays whole."""
+    result = run.settled(result)
+    axes = labelled_axes(result)
+    entries = {number: _entries(result, shape) for number, shape in fixed.items()}
+    if len(axes) < 2 or not any(entries.values()):
+        return result
+    stays = {axis for number, own in entries.items() if not node.is_constant(number) for axis in own}
+    free = [axis for axis in axes if axis not in stays] or list(axes)
+    whole = run.whole_blocks(result.shape[axes[0]], result.shape[axes[-1]])
+    return run.merged(result, set(axes) - {free[0] if whole else free[-1]})
+
+
+def _entries(result: Labels, shape: tuple[int, ...]) -> set[int]:
+    """The axes with channels on which an operand of this shape has entries of its own."""
+    offset = result.ndim - len(shape)
+    return {axis for axis in labelled_axes(result) if axis >= offset and shape[axis - offset] > 1}
+
+
 def _broadcast_one(node: Node, run: Labelling, small: Labels, shape: tuple[int, ...], result: Labels) -> None:
     """A single label meets many: where its axis has length one all of them need it, else it is one with all."""
     offset = result.ndim - len(shape)
@@ -74,11 +97,8 @@ def _single_channel(node: Node, run: Labelling, aligned: list[Labels], whole: tu
 
 def _label_constant(node: Node, run: Labelling, number: int, shape: tuple[int, ...], result: Labels) -> None:
     """A parameter takes the labels of what it meets, along each axis on which it has entries of its own."""
-    offset = result.ndim - len(shape)
-    for axis in labelled_axes(result):
-        own = axis - offset
-        if own < 0 or shape[own] == 1:
-            continue
+    for axis in _entries(result, shape):
+        own = axis - result.ndim + len(shape)
         if node.is_constant(number):
             run.uses.append(Use(node.inputs[number], own, run.along(result, axis), "rides"))
         else:

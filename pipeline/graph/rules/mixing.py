@@ -15,6 +15,7 @@ def mixed(node: Node, run: Labelling, labels: Labels, axes: set[int], *, statist
 
     `statistics`: a channel of zeros is not the same as no channel, so that what is cut here is not exact.
     """
+    labels = run.settled(labels)
     inside = axes.intersection(labelled_axes(labels))
     blocks = set(labelled_axes(labels)) - axes
     if inside and blocks:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.graph.labels import ChannelRead, Labelling, Labels, compact
+from pipeline.graph.labels import ChannelRead, Labelling, Labels, Use, compact
 from pipeline.graph.rules.node import Node, Outputs, refuse
 
 
@@ -61,6 +61,10 @@ def _by_blocks(
     for line in lines:
         run.classes.unite(lines[0], line)
         for number in fixed:
+            if node.is_constant(number):
+                own = axis - len(whole) + len(node.input_shape(number) or ())
+                run.uses.append(Use(node.inputs[number], own, line, "rides"))
+                continue
             why = run.pinned.get(node.inputs[number], "its blocks stay")
             run.lock(line, f"{node.op} ({node.name}) multiplies them by {node.inputs[number]!r}, which is fixed: {why}")
     line = lines[0].reshape([-1 if a == axis else 1 for a in range(len(whole))])
@@ -81,9 +85,8 @@ def _inside_blocks(node: Node, run: Labelling, sides: Sequence[Labels | None], w
         run.reads.append(ChannelRead(node.name, 0, node.inputs[0], len(node.input_shape(0) or ()) - 1, line))
     for number, (side, met) in enumerate(zip((first, second), contracted, strict=True)):
         if met and not all(contracted):
-            other = node.inputs[1 - number]
-            why = run.pinned.get(other, "they are no channels there")
-            run.lock(side, f"{node.op} ({node.name}) sums over them with {other!r}, which is fixed: {why}")
+            assert side is not None
+            _meet_fixed(node, run, number, side)
     rows = first if first is not None and first.shape[-2] > 1 else None
     columns = second if second is not None and second.shape[-1] > 1 else None
     if rows is not None and columns is not None:
@@ -95,10 +98,22 @@ def _inside_blocks(node: Node, run: Labelling, sides: Sequence[Labels | None], w
     return (np.broadcast_to(made, whole),)
 
 
+def _meet_fixed(node: Node, run: Labelling, number: int, side: Labels) -> None:
+    """Contracted channels of input `number` meet an operand without channels: a table loses its entries, too."""
+    other, axes = node.inputs[1 - number], (len(node.input_shape(0) or ()) - 1, len(node.input_shape(1) or ()) - 2)
+    line = side.reshape(-1)
+    if node.is_constant(1 - number):
+        run.uses.append(Use(other, axes[1 - number], line, "rides"))
+        run.reads.append(ChannelRead(node.name, number, node.inputs[number], axes[number], line))
+    else:
+        why = run.pinned.get(other, "they are no channels there")
+        run.lock(line, f"{node.op} ({node.name}) sums over them with {other!r}, which is fixed: {why}")
+
+
 def _aligned(node: Node, run: Labelling, number: int, rank: int) -> Labels | None:
     """Compact labels with axes of length one in front, as broadcasting puts them. A single channel has to stay."""
     labels = node.labels(run, number)
-    small = None if labels is None else compact(labels)
+    small = None if labels is None else compact(run.settled(labels))
     if small is None or small.size == 1:
         run.lock(small, f"{node.op} ({node.name}) multiplies by this single channel")
         return None
