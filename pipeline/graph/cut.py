@@ -18,6 +18,7 @@ from pipeline.graph.labels import IndexEdit, SizeEdit, labelled_axes
 from pipeline.graph.leave_out import leave_out
 from pipeline.graph.model import Model
 from pipeline.graph.normalise import constants_are_folded, dead_nodes_are_gone, opset
+from pipeline.graph.quanta import origins, zero_points
 from pipeline.graph.shapes import infer_shapes, infer_types
 from pipeline.graph.vanish import vanishing_branches
 from targets.errors import BadInput
@@ -90,6 +91,7 @@ def masked(model: Model, channels: Channels, kept: Kept) -> Model:
     proto.CopyFrom(model.proto)
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     nodes = {node.name: node for node in proto.graph.node}
+    zeros, behind = zero_points(proto), origins(proto)
     unweighted: dict[tuple[str, int], tuple[Read, NDArray[np.bool_]]] = {}
     averaged: dict[tuple[str, int], tuple[Read, NDArray[np.bool_]]] = {}
     for group in channels.groups:
@@ -102,13 +104,14 @@ def masked(model: Model, channels: Channels, kept: Kept) -> Model:
             if piece.role == "reads":
                 gone = (piece.channel >= 0) & ~stays[piece.channel]
                 values = numpy_helper.to_array(tensors[piece.tensor]).copy()
-                np.moveaxis(values, piece.axis, 0)[gone] = 0
+                zero = np.broadcast_to(zeros.get(piece.tensor, np.zeros((), values.dtype)), values.shape)
+                np.moveaxis(values, piece.axis, 0)[gone] = np.moveaxis(zero, piece.axis, 0)[gone]
                 tensors[piece.tensor].CopyFrom(numpy_helper.from_array(values, piece.tensor))
         for read in group.reads:
             if read.statistics:
                 _, line = averaged.setdefault((read.node, read.input), (read, np.ones(len(read.channel), bool)))
                 line &= (read.channel < 0) | stays[read.channel]
-            elif not weights.intersection(nodes[read.node].input):
+            elif not weights.intersection(behind.get(name, "") for name in nodes[read.node].input):
                 _, line = unweighted.setdefault((read.node, read.input), (read, np.ones(len(read.channel), bool)))
                 line &= (read.channel < 0) | stays[read.channel]
     _mask_activations(proto, model, unweighted)

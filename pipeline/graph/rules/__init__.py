@@ -8,7 +8,18 @@ them (`SizeEdit`). It never guesses: what it cannot follow it locks, with a reas
 from collections.abc import Callable, Mapping
 
 from pipeline.graph.labels import Labelling
-from pipeline.graph.rules import blocks, elementwise, joining, linear, movement, normalization, reduction, spatial
+from pipeline.graph.rules import (
+    blocks,
+    elementwise,
+    joining,
+    linear,
+    movement,
+    normalization,
+    quantized,
+    recurrent,
+    reduction,
+    spatial,
+)
 from pipeline.graph.rules.node import Node, Outputs, refuse
 
 Rule = Callable[[Node, Labelling], Outputs]
@@ -17,10 +28,13 @@ Rule = Callable[[Node, Labelling], Outputs]
 RULES: Mapping[tuple[str, str], Rule] = {
     **{
         ("", operator): rule
-        for family in (linear, normalization, elementwise, spatial, reduction, movement, joining, blocks)
+        for family in (
+            linear, normalization, elementwise, spatial, reduction, movement, joining, blocks, recurrent, quantized,
+        )  # fmt: skip
         for operator, rule in family.RULES.items()
     },
     ("com.microsoft", "FusedConv"): linear.fused_conv,
+    **{("com.microsoft", operator): rule for operator, rule in quantized.MICROSOFT_RULES.items()},
 }
 
 

@@ -6,8 +6,9 @@ all of the channels need it. Constants are labelled by what they meet.
 
 import numpy as np
 
-from pipeline.graph.labels import Labelling, Labels, Use, compact, labelled_axes
+from pipeline.graph.labels import Labelling, Labels, compact, labelled_axes
 from pipeline.graph.rules.node import Node, Outputs, refuse
+from pipeline.graph.rules.parameter import parameter, use
 
 
 def pass_on(node: Node, run: Labelling) -> Outputs:
@@ -79,15 +80,15 @@ def _label_constant(node: Node, run: Labelling, number: int, shape: tuple[int, .
         own = axis - offset
         if own < 0 or shape[own] == 1:
             continue
-        if node.is_constant(number):
-            run.uses.append(Use(node.inputs[number], own, run.along(result, axis), "rides"))
+        if parameter(node, run, number) is not None:
+            use(node, run, number, own, run.along(result, axis), "rides")
         else:
             why = run.pinned.get(node.inputs[number], "nobody may cut it")
             run.lock(result, f"meets {node.inputs[number]!r} in {node.op} ({node.name}), which is fixed: {why}")
 
 
 UNARY = (
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip", "Cos",
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Celu", "Clip", "Cos",
     "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN",
     "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
     "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
