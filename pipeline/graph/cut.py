@@ -10,6 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from pipeline.graph.channels import Kept, Read
 from pipeline.graph.couple import Channels
@@ -62,11 +63,13 @@ def cut(model: Model, channels: Channels, kept: Kept) -> Model:
     stays = channels.kept_labels(full)
     graph = gs.import_onnx(model.proto)
     tensors, nodes = graph.tensors(), {node.name: node for node in graph.nodes}
+    weights = {tensor.name: tensor for tensor in model.proto.graph.initializer}
     for name, axes in plan(channels, kept).items():
-        values = tensors[name].values
+        values = numpy_helper.to_array(weights[name])
         for axis, indices in axes.items():
             values = np.take(values, indices, axis=axis)
-        tensors[name].values = np.ascontiguousarray(values)
+        # As a tensor: the graph library writes arrays of four-bit integers and bfloat16 wrongly.
+        tensors[name].values = LazyValues(numpy_helper.from_array(np.ascontiguousarray(values), name))
     _count_again(nodes, channels.sizes, stays, opset(model.proto))
     for edit in channels.indices:
         _renumber(nodes[edit.node], edit, stays)

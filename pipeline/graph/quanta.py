@@ -38,6 +38,16 @@ def zero_points(proto: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
     return found
 
 
+def quantised_values(proto: onnx.ModelProto) -> frozenset[str]:
+    """The tensors that are read as quantised values."""
+    return frozenset(
+        node.input[number]
+        for node in proto.graph.node
+        for operator, number in ZERO_POINTS
+        if node.op_type == operator and number < len(node.input)
+    )
+
+
 def origins(proto: onnx.ModelProto) -> dict[str, str]:
     """The initialiser behind every tensor that is one of them dequantised, quantised or cast; itself for each."""
     found = {tensor.name: tensor.name for tensor in proto.graph.initializer}

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import onnx
 
-from pipeline.graph.labels import Home, Labelling, Parameter, labelled_axes
+from pipeline.graph.labels import ChannelRead, Home, Labelling, Parameter, labelled_axes
 from pipeline.graph.rules import elementwise, joining, linear, normalization, spatial
 from pipeline.graph.rules.node import Node, Outputs, refuse
 from pipeline.graph.rules.parameter import parameter, use
@@ -52,10 +52,14 @@ def cast(node: Node, run: Labelling) -> Outputs:
 
 
 def dynamic(node: Node, run: Labelling) -> Outputs:
-    """DynamicQuantizeLinear takes its one scale from the range of all elements: fewer channels, another range."""
+    """DynamicQuantizeLinear takes its one scale from the range of all elements, and reads all channels for that. Zero is
+    in the range always, so a channel less is the same as a channel of zeros."""
     labels = node.labels(run)
     if labels is not None:
-        run.mark_inexact(labels)
+        if len(labelled_axes(labels)) > 1:
+            return refuse(node, run, "takes a range over channels that lie on several axes")
+        for axis in labelled_axes(labels):
+            run.reads.append(ChannelRead(node.name, 0, node.inputs[0], axis, run.along(labels, axis)))
     return (labels, None, None)
 
 
