@@ -4,13 +4,11 @@ An axis of length one that broadcasts against channels never unites with them: i
 all of the channels need it. Constants are labelled by what they meet.
 """
 
-import math
-
 import numpy as np
 
 from pipeline.graph.labels import Labelling, Labels, compact, labelled_axes
 from pipeline.graph.rules.node import Node, Outputs, refuse
-from pipeline.graph.rules.parameter import parameter, use
+from pipeline.graph.rules.parameter import parameter, pass_parameters_on, use
 
 
 def pass_on(node: Node, run: Labelling) -> Outputs:
@@ -22,7 +20,7 @@ def unite(node: Node, run: Labelling) -> Outputs:
     """Any number of inputs that broadcast against each other."""
     meeting = [run.tensors.get(name) for name in node.inputs]
     if all(labels is None for labels in meeting):
-        _scale_parameter(node, run)
+        pass_parameters_on(node, run)
         return (None,)
     shapes = [shape for number in range(len(meeting)) if (shape := node.input_shape(number)) is not None]
     if len(shapes) < len(meeting):
@@ -42,15 +40,6 @@ def unite(node: Node, run: Labelling) -> Outputs:
         elif small.size == 1:
             _broadcast_one(node, run, small, shapes[number], result)
     return (result,)
-
-
-def _scale_parameter(node: Node, run: Labelling) -> None:
-    """A parameter times a single number, computed or not, is still a parameter that is cut where it lies."""
-    for number in range(2 if node.op == "Mul" else 1 if node.op == "Div" else 0):
-        fixed, other = parameter(node, run, number), node.input_shape(1 - number)
-        if fixed is not None and other is not None and math.prod(other) == 1 and len(other) <= len(fixed):
-            run.parameters[node.outputs[0]] = fixed
-            return
 
 
 def _aligned(labels: Labels, ndim: int) -> Labels:
