@@ -143,7 +143,9 @@ def _one_rounding_off(proto: onnx.ModelProto, seed: int) -> onnx.ModelProto:
 
 def _scales_of(proto: onnx.ModelProto, weights: set[str]) -> set[str]:
     """The scales of the weights that come as integers."""
-    return {node.input[1] for node in proto.graph.node if node.op_type == "DequantizeLinear" and node.output[0] in weights}
+    return {
+        node.input[1] for node in proto.graph.node if node.op_type == "DequantizeLinear" and node.output[0] in weights
+    }
 
 
 def _jittered(feeds: Feeds, seed: int) -> Feeds:

@@ -54,7 +54,12 @@ def _range(node: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]) -> tuple[
     if len(node.input) < 3 or any(name not in tensors for name in node.input[1:3]):
         return None
     scale, point = (numpy_helper.to_array(tensors[name]) for name in node.input[1:3])
-    if scale.size != 1 or point.size != 1 or attribute(node, "output_dtype") or not np.issubdtype(point.dtype, np.integer):
+    if (
+        scale.size != 1
+        or point.size != 1
+        or attribute(node, "output_dtype")
+        or not np.issubdtype(point.dtype, np.integer)
+    ):
         return None
     limits, zero = np.iinfo(point.dtype), int(point.reshape(()))
     low, high = ((limit - zero) * float(scale.reshape(())) for limit in (limits.min, limits.max))

@@ -137,9 +137,7 @@ def test_quantised_constant_that_meets_channels_rides_along() -> None:
 
 
 def test_scales_in_blocks_lock_the_axis_they_lie_on_and_no_other() -> None:
-    body = (
-        "f = Gemm(x, w) d = DequantizeLinear<axis = 0, block_size = 2>(v, s) g = MatMul(f, d) y = MatMul(g, u)"
-    )
+    body = "f = Gemm(x, w) d = DequantizeLinear<axis = 0, block_size = 2>(v, s) g = MatMul(f, d) y = MatMul(g, u)"
     weights: dict[str, Any] = {"w": (3, 4), "v": int8(4, 6), "s": scales(2, 6), "u": (6, 2)}
     model, channels, groups = coupled("float[2,3] x", body, opset=21, **weights)
     assert "one scale for a block of its indices" in (groups["f"].locked_because or "")

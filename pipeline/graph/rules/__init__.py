@@ -21,18 +21,16 @@ from pipeline.graph.rules import (
     spatial,
 )
 from pipeline.graph.rules.node import Node, Outputs, refuse
+from pipeline.graph.rules.sizes import follow_sizes
 
 Rule = Callable[[Node, Labelling], Outputs]
 
+FAMILIES = (
+    linear, normalization, elementwise, spatial, reduction, movement, joining, blocks, recurrent, quantized
+)  # fmt: skip
 # (domain, operator); "" is the standard domain.
 RULES: Mapping[tuple[str, str], Rule] = {
-    **{
-        ("", operator): rule
-        for family in (
-            linear, normalization, elementwise, spatial, reduction, movement, joining, blocks, recurrent, quantized,
-        )  # fmt: skip
-        for operator, rule in family.RULES.items()
-    },
+    **{("", operator): rule for family in FAMILIES for operator, rule in family.RULES.items()},
     ("com.microsoft", "FusedConv"): linear.fused_conv,
     **{("com.microsoft", operator): rule for operator, rule in quantized.MICROSOFT_RULES.items()},
 }
@@ -40,6 +38,9 @@ RULES: Mapping[tuple[str, str], Rule] = {
 
 def follow(node: Node, run: Labelling) -> Outputs:
     """Apply the node's rule, or lock what it touches because nobody knows the operator."""
+    sized = follow_sizes(node, run)
+    if sized is not None:
+        return sized
     rule = RULES.get((node.domain, node.op))
     if rule is None:
         return refuse(node, run, "is an operator without a coupling rule")

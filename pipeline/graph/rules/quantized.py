@@ -52,8 +52,10 @@ def cast(node: Node, run: Labelling) -> Outputs:
 
 
 def dynamic(node: Node, run: Labelling) -> Outputs:
-    """DynamicQuantizeLinear takes its one scale from the range of all elements, and reads all channels for that. Zero is
-    in the range always, so a channel less is the same as a channel of zeros."""
+    """DynamicQuantizeLinear takes its one scale from the range of all elements, and reads all channels for that.
+
+    Zero is in the range always, so a channel less is the same as a channel of zeros.
+    """
     labels = node.labels(run)
     if labels is not None:
         if len(labelled_axes(labels)) > 1:

@@ -57,8 +57,8 @@ def mobile(x: Tensor) -> Tensor:
 def branches(x: Tensor) -> Tensor:
     """Inception, dense concatenation, pooling beside convolutions."""
     x = conv_bn(x, 8, strides=2)
-    ways = [conv_bn(x, 8, 1), conv_bn(conv_bn(x, 4, 1), 8), conv_bn(layers.AveragePooling2D(3, 1, padding="same")(x), 4)]
-    x = layers.Concatenate()(ways)
+    pooled = layers.AveragePooling2D(3, 1, padding="same")(x)
+    x = layers.Concatenate()([conv_bn(x, 8, 1), conv_bn(conv_bn(x, 4, 1), 8), conv_bn(pooled, 4)])
     for _ in range(2):
         y = layers.Activation("relu")(layers.BatchNormalization()(x))
         x = layers.Concatenate()([x, layers.Conv2D(8, 3, padding="same")(y)])
