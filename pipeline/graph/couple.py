@@ -96,7 +96,9 @@ def couple(model: Model, *, blocks: Blocks = "auto") -> Channels:
     keep_rectangles(run)
     groups, group_of, channel_of = read_groups(run)
     tensors = {name: labels for name, labels in run.tensors.items() if labels is not None}
-    channels = Channels(groups, group_of, channel_of, tensors, tuple(run.sizes), tuple(run.indices), blocks, tuple(run.refused))
+    channels = Channels(
+        groups, group_of, channel_of, tensors, tuple(run.sizes), tuple(run.indices), blocks, tuple(run.refused)
+    )
     return _mark_vanishing(model, channels)
 
 

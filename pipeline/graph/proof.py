@@ -8,13 +8,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from pipeline.graph.apart import without_foreign
 from pipeline.graph.execute import Runner
-from pipeline.graph.model import Model, input_specs
+from pipeline.graph.feeds import Feeds, draw
+from pipeline.graph.model import Model
 from pipeline.graph.precision import in_float32
 from pipeline.graph.rounding import without_rounding
 from targets.errors import ProofFailed
-
-Feeds = dict[str, NDArray[np.generic]]
 
 RANDOM_INPUTS = 2
 # Networks are trained on inputs of very different size. On too large ones some overflow, or amplify rounding until
@@ -51,7 +51,7 @@ class Proof:
 
 def prove(cut: Model, masked: Model, *, seed: int = 0) -> Proof:
     """Run both on random inputs, unoptimised. Raises ProofFailed where they differ by more than rounding."""
-    pair = [replace(model, proto=in_float32(model.proto)) for model in (cut, masked)]
+    pair = [_runnable(model) for model in (cut, masked)]
     smooth = [replace(model, proto=without_rounding(model.proto)) for model in pair]
     proof = _compare(smooth[0], smooth[1], seed)
     if not proof.relative_error <= proof.tolerance:
@@ -68,6 +68,11 @@ def prove(cut: Model, masked: Model, *, seed: int = 0) -> Proof:
     return replace(proof, quanta=quanta)
 
 
+def _runnable(model: Model) -> Model:
+    proto, bound = without_foreign(model.proto, model.bound)
+    return replace(model, proto=in_float32(proto), bound=bound)
+
+
 def _compare(cut: Model, masked: Model, seed: int) -> Proof:
     original, ours = Runner(masked.proto), Runner(cut.proto)
     noisy = Runner(_one_rounding_off(masked.proto, seed))
@@ -82,18 +87,8 @@ def _compare(cut: Model, masked: Model, seed: int) -> Proof:
 
 
 def random_feeds(model: Model, seed: int, *, scale: float = 1.0) -> Feeds:
-    """Normal floats of the given scale, bytes over their whole range, small integers, coin tosses; shapes as bound."""
-    generator = np.random.default_rng(seed)
-    feeds: Feeds = {}
-    for spec in input_specs(model.proto):
-        shape, dtype = model.bound[spec.name], onnx.helper.tensor_dtype_to_np_dtype(spec.elem_type)
-        if np.issubdtype(dtype, np.floating):
-            feeds[spec.name] = (scale * generator.standard_normal(shape)).astype(dtype)
-        elif dtype in (np.uint8, np.int8):
-            feeds[spec.name] = generator.integers(0, 256, shape).astype(np.uint8).view(dtype)
-        else:
-            feeds[spec.name] = generator.integers(0, 2, shape).astype(dtype)
-    return feeds
+    """Random inputs at the bound shapes, floats of the given scale."""
+    return draw(model.proto, model.bound, seed, scale=scale)
 
 
 def finite_feeds(model: Model, seed: int) -> Feeds:

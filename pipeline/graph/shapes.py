@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
-from pipeline.graph.editing import Names, add_initialiser, is_standard
+from pipeline.graph.editing import Names, add_initialiser, bodies, is_standard
 from pipeline.graph.evaluate import Value, evaluable, evaluate
 from targets.errors import BadInput
 
@@ -56,6 +56,11 @@ def infer_shapes(proto: onnx.ModelProto, bound: Shapes) -> dict[str, tuple[int, 
             break
     known.update((tensor.name, tuple(tensor.dims)) for tensor in proto.graph.initializer)
     return known
+
+
+def is_opaque(node: onnx.NodeProto) -> bool:
+    """Whether inference cannot say what the node makes, but for what `value_info` declares."""
+    return any(True for _ in bodies(node)) or not (is_standard(node) or (node.domain, node.op_type) in SHAPED_LIKE)
 
 
 def infer_types(proto: onnx.ModelProto, bound: Shapes) -> dict[str, int]:
@@ -131,6 +136,7 @@ def _skeleton(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
         declared = graph.output.add()
         declared.CopyFrom(value)
         declared.type.tensor_type.ClearField("shape")
+    graph.value_info.extend(proto.graph.value_info)
     listed = {value.name for value in graph.input}
     for tensor in proto.graph.initializer:
         if math.prod(tensor.dims) <= SIZE_LIMIT_ELEMENTS:

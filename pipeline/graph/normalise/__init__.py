@@ -52,6 +52,7 @@ PASSES: tuple[Pass, ...] = (
 def normalise(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
     """The plain form of `proto`; `bound` gives the inputs' shapes, where the source leaves them free."""
     plain = inliner.inline_local_functions(proto) if proto.functions else copied(proto)
+    del plain.graph.value_info[:]  # true at one binding at most, and passes ask at two
     for step in PASSES:
         step(plain, bound)
     return plain
