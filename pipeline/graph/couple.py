@@ -15,6 +15,7 @@ from pipeline.graph.normalise import captured_names, opset
 from pipeline.graph.rectangles import keep_rectangles
 from pipeline.graph.rules import follow
 from pipeline.graph.rules.node import Node
+from pipeline.graph.rules.sizes import lock_sizes
 from pipeline.graph.shapes import size_values
 from pipeline.graph.vanish import vanishing_branches
 from targets.errors import BadInput
@@ -117,6 +118,7 @@ def _run(model: Model, blocks: Blocks) -> Labelling:
                 run.pinned.setdefault(name, next((run.pinned[i] for i in proto.input if i in run.pinned), "a constant"))
     for value in graph.output:
         run.lock(run.tensors.get(value.name), f"they are the graph's output {value.name!r}")
+        lock_sizes(run, value.name, f"the graph's output {value.name!r} counts them")
     return run
 
 

@@ -10,6 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from pipeline.graph.channels import Kept, Read
 from pipeline.graph.couple import Channels
@@ -18,6 +19,7 @@ from pipeline.graph.labels import IndexEdit, SizeEdit, labelled_axes
 from pipeline.graph.leave_out import leave_out
 from pipeline.graph.model import Model
 from pipeline.graph.normalise import constants_are_folded, dead_nodes_are_gone, opset
+from pipeline.graph.quanta import origins, zero_points
 from pipeline.graph.shapes import infer_shapes, infer_types
 from pipeline.graph.vanish import vanishing_branches
 from targets.errors import BadInput
@@ -61,11 +63,13 @@ def cut(model: Model, channels: Channels, kept: Kept) -> Model:
     stays = channels.kept_labels(full)
     graph = gs.import_onnx(model.proto)
     tensors, nodes = graph.tensors(), {node.name: node for node in graph.nodes}
+    weights = {tensor.name: tensor for tensor in model.proto.graph.initializer}
     for name, axes in plan(channels, kept).items():
-        values = tensors[name].values
+        values = numpy_helper.to_array(weights[name])
         for axis, indices in axes.items():
             values = np.take(values, indices, axis=axis)
-        tensors[name].values = np.ascontiguousarray(values)
+        # As a tensor: the graph library writes arrays of four-bit integers and bfloat16 wrongly.
+        tensors[name].values = LazyValues(numpy_helper.from_array(np.ascontiguousarray(values), name))
     _count_again(nodes, channels.sizes, stays, opset(model.proto))
     for edit in channels.indices:
         _renumber(nodes[edit.node], edit, stays)
@@ -90,6 +94,7 @@ def masked(model: Model, channels: Channels, kept: Kept) -> Model:
     proto.CopyFrom(model.proto)
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     nodes = {node.name: node for node in proto.graph.node}
+    zeros, behind = zero_points(proto), origins(proto)
     unweighted: dict[tuple[str, int], tuple[Read, NDArray[np.bool_]]] = {}
     averaged: dict[tuple[str, int], tuple[Read, NDArray[np.bool_]]] = {}
     for group in channels.groups:
@@ -102,13 +107,14 @@ def masked(model: Model, channels: Channels, kept: Kept) -> Model:
             if piece.role == "reads":
                 gone = (piece.channel >= 0) & ~stays[piece.channel]
                 values = numpy_helper.to_array(tensors[piece.tensor]).copy()
-                np.moveaxis(values, piece.axis, 0)[gone] = 0
+                zero = np.broadcast_to(zeros.get(piece.tensor, np.zeros((), values.dtype)), values.shape)
+                np.moveaxis(values, piece.axis, 0)[gone] = np.moveaxis(zero, piece.axis, 0)[gone]
                 tensors[piece.tensor].CopyFrom(numpy_helper.from_array(values, piece.tensor))
         for read in group.reads:
             if read.statistics:
                 _, line = averaged.setdefault((read.node, read.input), (read, np.ones(len(read.channel), bool)))
                 line &= (read.channel < 0) | stays[read.channel]
-            elif not weights.intersection(nodes[read.node].input):
+            elif not weights.intersection(behind.get(name, "") for name in nodes[read.node].input):
                 _, line = unweighted.setdefault((read.node, read.input), (read, np.ones(len(read.channel), bool)))
                 line &= (read.channel < 0) | stays[read.channel]
     _mask_activations(proto, model, unweighted)

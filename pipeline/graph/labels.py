@@ -115,6 +115,22 @@ class IndexEdit:
     source: Labels
 
 
+@dataclass(frozen=True)
+class Home:
+    """An axis of an initialiser that is cut together with an axis of what is computed from it.
+
+    `rides`: the initialiser is a scale or a zero point of the values, not the values themselves.
+    """
+
+    tensor: str
+    axis: int
+    rides: bool
+
+
+# For each axis of a parameter, where its indices live; in place of them a sentence where nobody may cut the axis.
+Parameter = tuple[tuple[Home, ...] | str, ...]
+
+
 @dataclass(eq=False)
 class Labelling:
     """What one run over the graph collects; the rules write here and nowhere else."""
@@ -130,6 +146,8 @@ class Labelling:
     inexact: set[int] = field(default_factory=set)
     pinned: dict[str, str] = field(default_factory=dict)  # tensors without labels: why nobody may cut them
     refused: list[str] = field(default_factory=list)  # what could not be followed, in order
+    counts: dict[str, tuple[Labels | None, ...]] = field(default_factory=dict)  # lists of sizes: what each entry counts
+    parameters: dict[str, Parameter] = field(default_factory=dict)  # computed from initialisers alone, index by index
 
     def lock(self, labels: Labels | None, reason: str) -> None:
         """Nobody cuts these, and this is why. The first reason stays."""

@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from pipeline.graph.normalise import normalise
+from pipeline.graph.opaque import declare_opaque
 from pipeline.graph.reading import INLINE_LIMIT_BYTES, read
 from pipeline.graph.shapes import Shapes as Shapes
 from pipeline.graph.shapes import contradiction
@@ -71,6 +72,7 @@ def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | Non
             raise BadInput(f"Output {value.name!r} is no tensor of a known type: not supported.")
     bound = bind(input_specs(proto), shapes or {})
     plain = normalise(proto, bound)
+    declare_opaque(plain, proto, bound)
     problem = contradiction(plain, bound)
     if problem is not None:
         inputs = ", ".join(f"{name}={','.join(map(str, shape))}" for name, shape in bound.items())

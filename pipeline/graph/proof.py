@@ -1,18 +1,20 @@
 """The proof that runs on every cut: cut network and masked original give the same outputs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from pipeline.graph.apart import without_foreign
 from pipeline.graph.execute import Runner
-from pipeline.graph.model import Model, input_specs
+from pipeline.graph.feeds import Feeds, draw
+from pipeline.graph.model import Model
+from pipeline.graph.precision import in_float32
+from pipeline.graph.rounding import without_rounding
 from targets.errors import ProofFailed
-
-Feeds = dict[str, NDArray[np.generic]]
 
 RANDOM_INPUTS = 2
 # Networks are trained on inputs of very different size. On too large ones some overflow, or amplify rounding until
@@ -24,6 +26,8 @@ QUIET = 1e-6
 NOISE_FACTOR = 8
 FLOOR = 1e-5  # a few roundings of float32, whatever the noise drawn; a wrong cut differs by more than 1e-2
 CEILING = 1e-2
+QUANTUM = 1 / 127  # of an output that fills the range of eight bits, the larger half of it where they have a sign
+REPORT = "Nothing was written. This is a defect of cutback: please report it with the model and the plan."
 # Operators whose other inputs are weights.
 WEIGHTED = {"Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul", "BatchNormalization"}
 
@@ -33,7 +37,8 @@ class Proof:
     """`relative_error`: largest difference between the outputs, as a share of the masked original's largest output.
 
     `noise` is the same for the masked original and itself with every weight and input off by one rounding; what is
-    allowed follows from it. `scale` is that of the random inputs.
+    allowed follows from it. `scale` is that of the random inputs. All of them are those of the graphs in float32, and
+    with activations that are not rounded to quanta: with the rounding, outputs differ by at most `quanta` of them.
     """
 
     relative_error: float
@@ -41,10 +46,34 @@ class Proof:
     inputs: int
     noise: float
     scale: float
+    quanta: float = 0.0
 
 
 def prove(cut: Model, masked: Model, *, seed: int = 0) -> Proof:
     """Run both on random inputs, unoptimised. Raises ProofFailed where they differ by more than rounding."""
+    pair = [_runnable(model) for model in (cut, masked)]
+    smooth = [replace(model, proto=without_rounding(model.proto)) for model in pair]
+    proof = _compare(smooth[0], smooth[1], seed)
+    if not proof.relative_error <= proof.tolerance:
+        raise ProofFailed(
+            f"The cut network differs from the masked original by {proof.relative_error:.1e} "
+            f"(allowed: {proof.tolerance:.1e}). {REPORT}"
+        )
+    if smooth[1].proto is pair[1].proto:
+        return proof
+    rounded = _compare(pair[0], pair[1], seed)
+    quanta = rounded.relative_error / QUANTUM
+    if not quanta <= max(1.0, NOISE_FACTOR * rounded.noise / QUANTUM):
+        raise ProofFailed(f"The cut network differs from the masked original by {quanta:.1f} quanta. {REPORT}")
+    return replace(proof, quanta=quanta)
+
+
+def _runnable(model: Model) -> Model:
+    proto, bound = without_foreign(model.proto, model.bound)
+    return replace(model, proto=in_float32(proto), bound=bound)
+
+
+def _compare(cut: Model, masked: Model, seed: int) -> Proof:
     original, ours = Runner(masked.proto), Runner(cut.proto)
     noisy = Runner(_one_rounding_off(masked.proto, seed))
     scale, noise = _quiet_scale(masked, original, noisy, seed)
@@ -54,28 +83,12 @@ def prove(cut: Model, masked: Model, *, seed: int = 0) -> Proof:
         theirs = original(feeds)
         error = max(error, outputs_agree(ours(feeds), theirs))
         noise = max(noise, outputs_agree(noisy(_jittered(feeds, seed)), theirs))
-    tolerance = min(max(FLOOR, NOISE_FACTOR * noise), CEILING)
-    if not error <= tolerance:
-        raise ProofFailed(
-            f"The cut network differs from the masked original by {error:.1e} (allowed: {tolerance:.1e}). "
-            "Nothing was written. This is a defect of cutback: please report it with the model and the plan."
-        )
-    return Proof(error, tolerance, RANDOM_INPUTS, noise, scale)
+    return Proof(error, min(max(FLOOR, NOISE_FACTOR * noise), CEILING), RANDOM_INPUTS, noise, scale)
 
 
 def random_feeds(model: Model, seed: int, *, scale: float = 1.0) -> Feeds:
-    """Normal floats of the given scale, bytes over their whole range, small integers, coin tosses; shapes as bound."""
-    generator = np.random.default_rng(seed)
-    feeds: Feeds = {}
-    for spec in input_specs(model.proto):
-        shape, dtype = model.bound[spec.name], onnx.helper.tensor_dtype_to_np_dtype(spec.elem_type)
-        if np.issubdtype(dtype, np.floating):
-            feeds[spec.name] = (scale * generator.standard_normal(shape)).astype(dtype)
-        elif dtype in (np.uint8, np.int8):
-            feeds[spec.name] = generator.integers(0, 256, shape).astype(np.uint8).view(dtype)
-        else:
-            feeds[spec.name] = generator.integers(0, 2, shape).astype(dtype)
-    return feeds
+    """Random inputs at the bound shapes, floats of the given scale."""
+    return draw(model.proto, model.bound, seed, scale=scale)
 
 
 def finite_feeds(model: Model, seed: int) -> Feeds:
@@ -113,13 +126,21 @@ def _one_rounding_off(proto: onnx.ModelProto, seed: int) -> onnx.ModelProto:
     """Every weight moved up or down by one unit of its precision."""
     off = onnx.ModelProto()
     off.CopyFrom(proto)
-    weights = {name for node in proto.graph.node if node.op_type in WEIGHTED for name in node.input[1:]}
+    read = {name for node in proto.graph.node if node.op_type in WEIGHTED for name in node.input[1:]}
+    weights = read | _scales_of(proto, read)
     generator = np.random.default_rng(seed)
     for tensor in off.graph.initializer:
         if tensor.name in weights:
             values = numpy_helper.to_array(tensor)
             tensor.CopyFrom(numpy_helper.from_array(_jitter(values, generator), tensor.name))
     return off
+
+
+def _scales_of(proto: onnx.ModelProto, weights: set[str]) -> set[str]:
+    """The scales of the weights that come as integers."""
+    return {
+        node.input[1] for node in proto.graph.node if node.op_type == "DequantizeLinear" and node.output[0] in weights
+    }
 
 
 def _jittered(feeds: Feeds, seed: int) -> Feeds:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
-from pipeline.graph.editing import Names, add_initialiser, is_standard
+from pipeline.graph.editing import Names, add_initialiser, bodies, is_standard
 from pipeline.graph.evaluate import Value, evaluable, evaluate
 from targets.errors import BadInput
 
@@ -23,12 +23,23 @@ SIZE_INPUTS: Mapping[str, tuple[int, ...]] = {
 SIZE_LIMIT_ELEMENTS = 4096
 MAX_ROUNDS = 20  # each settles one more size that hangs on another; real graphs need two or three
 # Operators that shape inference does not know, by (domain, operator), and a standard one that makes the same shape of
-# its first inputs.
-SHAPED_LIKE: Mapping[tuple[str, str], tuple[str, int]] = {
-    ("com.microsoft", "FusedConv"): ("Conv", 3),
-    ("com.microsoft", "FusedGemm"): ("Gemm", 3),
-    ("com.microsoft", "FusedMatMul"): ("MatMul", 2),
-    ("", "GroupNormalization"): ("Identity", 1),
+# some of its inputs. The quantised ones have a scale and a zero point after every tensor.
+SHAPED_LIKE: Mapping[tuple[str, str], tuple[str, slice]] = {
+    ("com.microsoft", "FusedConv"): ("Conv", slice(3)),
+    ("com.microsoft", "FusedGemm"): ("Gemm", slice(3)),
+    ("com.microsoft", "FusedMatMul"): ("MatMul", slice(2)),
+    ("com.microsoft", "QuantizeLinear"): ("QuantizeLinear", slice(3)),
+    ("com.microsoft", "DequantizeLinear"): ("DequantizeLinear", slice(3)),
+    ("com.microsoft", "QGemm"): ("Gemm", slice(0, 7, 3)),
+    ("com.microsoft", "QLinearAdd"): ("Add", slice(0, 4, 3)),
+    ("com.microsoft", "QLinearMul"): ("Mul", slice(0, 4, 3)),
+    ("com.microsoft", "QLinearLeakyRelu"): ("LeakyRelu", slice(1)),
+    ("com.microsoft", "QLinearSigmoid"): ("Sigmoid", slice(1)),
+    ("com.microsoft", "QLinearSoftmax"): ("Softmax", slice(1)),
+    ("com.microsoft", "QLinearConcat"): ("Concat", slice(2, None, 3)),
+    ("com.microsoft", "QLinearAveragePool"): ("AveragePool", slice(1)),
+    ("com.microsoft", "QLinearGlobalAveragePool"): ("GlobalAveragePool", slice(1)),
+    ("", "GroupNormalization"): ("Identity", slice(1)),
 }
 # What happens to the elements after that changes no shape.
 SHAPELESS_ATTRIBUTES = {"activation", "activation_params", "alpha", "epsilon", "num_groups", "stash_type"}
@@ -45,6 +56,11 @@ def infer_shapes(proto: onnx.ModelProto, bound: Shapes) -> dict[str, tuple[int, 
             break
     known.update((tensor.name, tuple(tensor.dims)) for tensor in proto.graph.initializer)
     return known
+
+
+def is_opaque(node: onnx.NodeProto) -> bool:
+    """Whether inference cannot say what the node makes, but for what `value_info` declares."""
+    return any(True for _ in bodies(node)) or not (is_standard(node) or (node.domain, node.op_type) in SHAPED_LIKE)
 
 
 def infer_types(proto: onnx.ModelProto, bound: Shapes) -> dict[str, int]:
@@ -120,6 +136,7 @@ def _skeleton(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
         declared = graph.output.add()
         declared.CopyFrom(value)
         declared.type.tensor_type.ClearField("shape")
+    graph.value_info.extend(proto.graph.value_info)
     listed = {value.name for value in graph.input}
     for tensor in proto.graph.initializer:
         if math.prod(tensor.dims) <= SIZE_LIMIT_ELEMENTS:
@@ -133,12 +150,15 @@ def _skeleton(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
     return skeleton
 
 
-def _as_standard(node: onnx.NodeProto, operator: str, inputs: int) -> None:
-    node.op_type, node.domain = operator, ""
+def _as_standard(node: onnx.NodeProto, operator: str, inputs: slice) -> None:
+    if any(entry.name == "channels_last" and entry.i for entry in node.attribute):
+        return
     kept = [entry for entry in node.attribute if entry.name not in SHAPELESS_ATTRIBUTES]
-    del node.attribute[:]
+    read = list(node.input)[inputs]
+    node.op_type, node.domain = operator, ""
+    del node.attribute[:], node.input[:]
     node.attribute.extend(kept)
-    del node.input[inputs:]
+    node.input.extend(read)
 
 
 def _known(inferred: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

@@ -114,7 +114,7 @@ def _ends(graph: _Graph, group: ChannelGroup) -> dict[str, str]:
     ends: dict[str, str] = {}
     for read in group.reads:
         node = graph.nodes[read.node]
-        if is_standard(node, *READERS) and node.input[1] in graph.constants:
+        if is_standard(node, *READERS) and all(name in graph.constants for name in node.input[1:] if name):
             join = _follow_to_add(graph, node.output[0])
             if join is not None:
                 ends[read.node] = join

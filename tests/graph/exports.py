@@ -24,6 +24,14 @@ def exported(family: str, exporter: str, *, free: bool) -> onnx.ModelProto:
     return onnx.load_from_string(files[exporter])
 
 
+def export_as(exporter: str, network: nn.Module, example: tuple[torch.Tensor, ...], **options: Any) -> onnx.ModelProto:
+    """Any network, in eval mode, from the "legacy" or the "dynamo" exporter."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        target = Path(folder) / "model.onnx"
+        torch.onnx.export(network, example, target, dynamo=exporter == "dynamo", verbose=False, **options)
+        return onnx.load(target)
+
+
 @cache
 def _dynamo(family: str, free: bool) -> Mapping[str, bytes]:
     """One trace gives both: the program is optimised (batch-norm folded) only after it was written once."""

@@ -2,8 +2,8 @@
 
 What it promises: functions inlined; no Constant nodes, constants folded; initialisers are neither graph inputs nor
 shared between two readers; every node has a unique name; sizes that do not depend on a free dimension are constants;
-Reshape carries the batch along (0) instead of a baked 1; sequences that are only taken apart again are Splits; no dead
-nodes. Weights keep their names.
+Reshape carries the batch along (0) instead of a baked 1; sequences that are only taken apart again are Splits; nothing
+stands between a quantised parameter and its one reader; no dead nodes. Weights keep their names.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from pipeline.graph.normalise.expansions import expansions_are_left_to_broadcast
 from pipeline.graph.normalise.inputs import initialisers_are_not_inputs
 from pipeline.graph.normalise.names import nodes_have_names
 from pipeline.graph.normalise.noise import casts_name_their_type, zero_biases_are_gone
+from pipeline.graph.normalise.quantised import movement_goes_before_dequantising, quantised_parameters_are_unshared
 from pipeline.graph.normalise.sequences import sequences_are_splits
 from pipeline.graph.normalise.sizes import sizes_are_constants
 from pipeline.graph.normalise.unshare import initialisers_are_unshared
@@ -28,7 +29,7 @@ __all__ = ["PASSES", "captured_names", "constants_are_folded", "dead_nodes_are_g
 
 Pass = Callable[[onnx.ModelProto, Shapes], None]
 
-# Names first, since later passes derive names from them; folding lays bare what is shared, so unshare last.
+# Names first, since later passes derive names from them; folding lays bare what is shared, so unshare after it.
 PASSES: tuple[Pass, ...] = (
     initialisers_are_not_inputs,
     nodes_have_names,
@@ -43,13 +44,17 @@ PASSES: tuple[Pass, ...] = (
     reshapes_carry_the_batch,
     expansions_are_left_to_broadcasting,
     dead_nodes_are_gone,
+    quantised_parameters_are_unshared,
     initialisers_are_unshared,
+    movement_goes_before_dequantising,
+    dead_nodes_are_gone,
 )
 
 
 def normalise(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
     """The plain form of `proto`; `bound` gives the inputs' shapes, where the source leaves them free."""
     plain = inliner.inline_local_functions(proto) if proto.functions else copied(proto)
+    del plain.graph.value_info[:]  # true at one binding at most, and passes ask at two
     for step in PASSES:
         step(plain, bound)
     return plain

@@ -1,13 +1,15 @@
 """What is known before the first input arrives becomes an initialiser."""
 
+from collections import Counter
+
 import onnx
 from onnx import numpy_helper
 
-from pipeline.graph.editing import is_standard, set_nodes
+from pipeline.graph.editing import all_captured_names, is_standard, set_nodes
 from pipeline.graph.evaluate import evaluable, evaluate
 from pipeline.graph.shapes import Shapes
 
-# A constant larger than this would bloat the file more than folding it gains.
+# A constant larger than this, and than all that it is computed from, would bloat the file more than folding it gains.
 FOLD_LIMIT_ELEMENTS = 4_000_000
 
 
@@ -26,16 +28,22 @@ def constants_are_folded(proto: onnx.ModelProto, bound: Shapes) -> None:
     """Nodes that read nothing but constants become constants; the older exporter's shared zeros hide behind some."""
     values = {tensor.name: tensor for tensor in proto.graph.initializer}
     outputs = {value.name for value in proto.graph.output}
-    kept, folded = [], []
+    readers: Counter[str] = Counter(name for node in proto.graph.node for name in node.input)
+    readers.update(all_captured_names(proto.graph))
+    kept: list[onnx.NodeProto] = []
+    folded: dict[str, onnx.TensorProto] = {}
     for node in proto.graph.node:
         tensors = None if outputs.intersection(node.output) else _fold(proto, node, values)
         if tensors is None:
             kept.append(node)
-        else:
-            values.update((tensor.name, tensor) for tensor in tensors)
-            folded.extend(tensors)
+            continue
+        folded.update((tensor.name, tensor) for tensor in tensors)
+        values.update((tensor.name, tensor) for tensor in tensors)
+        readers.subtract(node.input)
+        for name in {name for name in node.input if name in folded and not readers[name]}:
+            del folded[name], values[name]  # a step on the way to a large weight is as large as the weight
     set_nodes(proto.graph, kept)
-    proto.graph.initializer.extend(folded)
+    proto.graph.initializer.extend(folded.values())
 
 
 def _fold(
@@ -45,7 +53,8 @@ def _fold(
         return None
     inputs = {name: numpy_helper.to_array(values[name]) for name in node.input if name}
     results = evaluate(proto, node, inputs)
-    if results is None or sum(result.size for result in results) > FOLD_LIMIT_ELEMENTS:
+    limit = max(FOLD_LIMIT_ELEMENTS, sum(value.size for value in inputs.values()))
+    if results is None or sum(result.size for result in results) > limit:
         return None
     names = [name for name in node.output if name]
     return [numpy_helper.from_array(r, n) for r, n in zip(results, names, strict=True)]

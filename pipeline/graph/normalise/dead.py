@@ -3,7 +3,7 @@
 import onnx
 
 from pipeline.graph.editing import all_captured_names, captured_names, is_standard, set_nodes
-from pipeline.graph.shapes import Shapes
+from pipeline.graph.shapes import Shapes, is_opaque
 
 
 def identities_are_gone(proto: onnx.ModelProto, bound: Shapes) -> None:
@@ -23,7 +23,8 @@ def identities_are_gone(proto: onnx.ModelProto, bound: Shapes) -> None:
 
 
 def dead_nodes_are_gone(proto: onnx.ModelProto, bound: Shapes) -> None:
-    """Nodes and initialisers that lead to no output go; so do declared shapes, which a cut makes stale."""
+    """Nodes and initialisers that lead to no output go; so do declared shapes, which a cut makes stale, but for those
+    of what nobody can infer and nobody cuts."""
     needed = {value.name for value in proto.graph.output}
     kept = []
     for node in reversed(proto.graph.node):
@@ -36,4 +37,7 @@ def dead_nodes_are_gone(proto: onnx.ModelProto, bound: Shapes) -> None:
     unread = [number for number, tensor in enumerate(proto.graph.initializer) if tensor.name not in needed]
     for number in reversed(unread):
         del proto.graph.initializer[number]
+    lasting = {name for node in proto.graph.node if is_opaque(node) for name in node.output}
+    declared = [value for value in proto.graph.value_info if value.name in lasting]
     del proto.graph.value_info[:]
+    proto.graph.value_info.extend(declared)

@@ -8,24 +8,39 @@ them (`SizeEdit`). It never guesses: what it cannot follow it locks, with a reas
 from collections.abc import Callable, Mapping
 
 from pipeline.graph.labels import Labelling
-from pipeline.graph.rules import blocks, elementwise, joining, linear, movement, normalization, reduction, spatial
+from pipeline.graph.rules import (
+    blocks,
+    elementwise,
+    joining,
+    linear,
+    movement,
+    normalization,
+    quantized,
+    recurrent,
+    reduction,
+    spatial,
+)
 from pipeline.graph.rules.node import Node, Outputs, refuse
+from pipeline.graph.rules.sizes import follow_sizes
 
 Rule = Callable[[Node, Labelling], Outputs]
 
+FAMILIES = (
+    linear, normalization, elementwise, spatial, reduction, movement, joining, blocks, recurrent, quantized
+)  # fmt: skip
 # (domain, operator); "" is the standard domain.
 RULES: Mapping[tuple[str, str], Rule] = {
-    **{
-        ("", operator): rule
-        for family in (linear, normalization, elementwise, spatial, reduction, movement, joining, blocks)
-        for operator, rule in family.RULES.items()
-    },
+    **{("", operator): rule for family in FAMILIES for operator, rule in family.RULES.items()},
     ("com.microsoft", "FusedConv"): linear.fused_conv,
+    **{("com.microsoft", operator): rule for operator, rule in quantized.MICROSOFT_RULES.items()},
 }
 
 
 def follow(node: Node, run: Labelling) -> Outputs:
     """Apply the node's rule, or lock what it touches because nobody knows the operator."""
+    sized = follow_sizes(node, run)
+    if sized is not None:
+        return sized
     rule = RULES.get((node.domain, node.op))
     if rule is None:
         return refuse(node, run, "is an operator without a coupling rule")

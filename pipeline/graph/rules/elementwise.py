@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.graph.labels import Labelling, Labels, Use, compact, labelled_axes
+from pipeline.graph.labels import Labelling, Labels, compact, labelled_axes
 from pipeline.graph.rules.node import Node, Outputs, refuse
+from pipeline.graph.rules.parameter import parameter, pass_parameters_on, use
 
 
 def pass_on(node: Node, run: Labelling) -> Outputs:
@@ -21,6 +22,7 @@ def unite(node: Node, run: Labelling) -> Outputs:
     """Any number of inputs that broadcast against each other."""
     meeting = [run.tensors.get(name) for name in node.inputs]
     if all(labels is None for labels in meeting):
+        pass_parameters_on(node, run)
         return (None,)
     shapes = [shape for number in range(len(meeting)) if (shape := node.input_shape(number)) is not None]
     if len(shapes) < len(meeting):
@@ -66,7 +68,7 @@ def _one_axis(node: Node, run: Labelling, result: Labels, fixed: Mapping[int, tu
     entries = {number: _entries(result, shape) for number, shape in fixed.items()}
     if len(axes) < 2 or not any(entries.values()):
         return result
-    stays = {axis for number, own in entries.items() if not node.is_constant(number) for axis in own}
+    stays = {axis for number, own in entries.items() if parameter(node, run, number) is None for axis in own}
     free = [axis for axis in axes if axis not in stays] or list(axes)
     whole = run.whole_blocks(result.shape[axes[0]], result.shape[axes[-1]])
     return run.merged(result, set(axes) - {free[0] if whole else free[-1]})
@@ -99,15 +101,15 @@ def _label_constant(node: Node, run: Labelling, number: int, shape: tuple[int, .
     """A parameter takes the labels of what it meets, along each axis on which it has entries of its own."""
     for axis in _entries(result, shape):
         own = axis - result.ndim + len(shape)
-        if node.is_constant(number):
-            run.uses.append(Use(node.inputs[number], own, run.along(result, axis), "rides"))
+        if parameter(node, run, number) is not None:
+            use(node, run, number, own, run.along(result, axis), "rides")
         else:
             why = run.pinned.get(node.inputs[number], "nobody may cut it")
             run.lock(result, f"meets {node.inputs[number]!r} in {node.op} ({node.name}), which is fixed: {why}")
 
 
 UNARY = (
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip", "Cos",
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Celu", "Clip", "Cos",
     "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN",
     "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
     "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",

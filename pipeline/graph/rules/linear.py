@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from pipeline.graph.labels import ChannelRead, Labelling, Labels, SizeEdit, Use, compact, labelled_axes
+from pipeline.graph.labels import ChannelRead, Labelling, Labels, SizeEdit, compact, labelled_axes
 from pipeline.graph.rules.node import Node, Outputs, refuse
+from pipeline.graph.rules.parameter import parameter, use
 from pipeline.graph.rules.products import product
 
 
@@ -32,7 +33,7 @@ def fused_conv(node: Node, run: Labelling) -> Outputs:
 def gemm(node: Node, run: Labelling) -> Outputs:
     """Gemm: B is (in, out), or (out, in) with transB; C broadcasts against (batch, out)."""
     weight, shape, labels = node.input_shape(1), node.output_shape(), node.labels(run)
-    if not node.is_constant(1) or weight is None or shape is None or node.attributes.get("transA", 0):
+    if parameter(node, run, 1) is None or weight is None or shape is None or node.attributes.get("transA", 0):
         return refuse(node, run, "has a weight that is computed, or transposes its input: not followed yet")
     if labels is not None and 0 in labelled_axes(labels):
         return refuse(node, run, "has channels where the batch should be: not followed yet")
@@ -42,11 +43,11 @@ def gemm(node: Node, run: Labelling) -> Outputs:
     _read(node, run, axis=1, weight_axis=in_axis)
     made = run.fresh_axis(shape, 1)
     line = run.along(made, 1)
-    run.uses.append(Use(node.inputs[1], 1 - in_axis, line, "makes"))
-    bias = node.input_shape(2)
-    if node.is_constant(2) and bias and bias[-1] > 1:
-        run.uses.append(Use(node.inputs[2], len(bias) - 1, line, "makes"))
-    elif node.has(2) and not node.is_constant(2):
+    use(node, run, 1, 1 - in_axis, line, "makes")
+    bias, fixed = node.input_shape(2), parameter(node, run, 2) is not None
+    if fixed and bias and bias[-1] > 1:
+        use(node, run, 2, len(bias) - 1, line, "makes")
+    elif node.has(2) and not fixed:
         run.lock(made, f"the bias of {node.name} is computed in the graph")
         run.lock(node.labels(run, 2), f"used as the bias of {node.name}")
     return (made,)
@@ -55,7 +56,7 @@ def gemm(node: Node, run: Labelling) -> Outputs:
 def matmul(node: Node, run: Labelling) -> Outputs:
     """MatMul by a constant matrix on the right: (..., in) x (in, out); anything else is a product of activations."""
     weight, shape, labels = node.input_shape(1), node.output_shape(), node.labels(run)
-    if not node.is_constant(1) or weight is None or len(weight) != 2 or shape is None:
+    if parameter(node, run, 1) is None or weight is None or len(weight) != 2 or shape is None:
         return product(node, run)
     last = len(shape) - 1
     elsewhere = [] if labels is None else [axis for axis in labelled_axes(labels) if axis != last]
@@ -65,13 +66,13 @@ def matmul(node: Node, run: Labelling) -> Outputs:
         return (np.broadcast_to(compact(labels), shape),)
     _read(node, run, axis=last, weight_axis=0)
     made = run.fresh_axis(shape, last)
-    run.uses.append(Use(node.inputs[1], 1, run.along(made, last), "makes"))
+    use(node, run, 1, 1, run.along(made, last), "makes")
     return (made,)
 
 
 def _convolve(node: Node, run: Labelling, *, transposed: bool) -> Outputs:
     shape, weight = node.output_shape(), node.input_shape(1)
-    if not node.is_constant(1) or shape is None or weight is None:
+    if parameter(node, run, 1) is None or shape is None or weight is None:
         return refuse(node, run, "has a weight or shape that is computed: not followed yet")
     groups = int(node.attributes.get("group", 1))
     source = node.input_shape(0)
@@ -87,9 +88,9 @@ def _convolve(node: Node, run: Labelling, *, transposed: bool) -> Outputs:
         _group(node, run, line, groups, transposed=transposed)
     else:
         _read(node, run, axis=1, weight_axis=in_axis)
-        run.uses.append(Use(node.inputs[1], out_axis, line, "makes"))
-    if node.is_constant(2):
-        run.uses.append(Use(node.inputs[2], 0, line, "makes"))
+        use(node, run, 1, out_axis, line, "makes")
+    if parameter(node, run, 2) is not None:
+        use(node, run, 2, 0, line, "makes")
     elif node.has(2):
         run.lock(made, f"the bias of {node.name} is computed in the graph")
         run.lock(node.labels(run, 2), f"used as the bias of {node.name}")
@@ -102,12 +103,12 @@ def _group(node: Node, run: Labelling, made: Labels, groups: int, *, transposed:
     Whole groups couple a block of inputs with a block of outputs (depthwise: each input with its outputs) and lower
     the group count. Inner channels keep the count; all groups lose the same places.
     """
-    labels, weight = node.labels(run), node.inputs[1]
+    labels = node.labels(run)
     if labels is None:
         reason = run.pinned.get(node.inputs[0], "nobody may cut its input")
         run.lock(made, f"{node.name} is grouped over a fixed input: {reason}")
         if not transposed:
-            run.uses.append(Use(weight, 0, made, "makes"))
+            use(node, run, 1, 0, made, "makes")
         return
     source = run.along(labels, 1)
     inner_in, inner_out = len(source) // groups, len(made) // groups
@@ -116,16 +117,16 @@ def _group(node: Node, run: Labelling, made: Labels, groups: int, *, transposed:
         run.classes.unite(blocks_in[:, :1], blocks_in)
         run.classes.unite(blocks_in[:, :1], blocks_out)
         run.sizes.append(SizeEdit(node.name, ("attribute", "group"), None, blocks_in[:, :1]))
-        run.uses.append(Use(weight, 0, source if transposed else made, "makes"))
+        use(node, run, 1, 0, source if transposed else made, "makes")
         return
     run.classes.unite(blocks_in[:1], blocks_in)
     run.classes.unite(blocks_out[:1], blocks_out)
     if transposed:
-        run.uses.append(Use(weight, 0, source, "reads"))
-        run.uses.append(Use(weight, 1, np.ascontiguousarray(blocks_out[0]), "makes"))
+        use(node, run, 1, 0, source, "reads")
+        use(node, run, 1, 1, np.ascontiguousarray(blocks_out[0]), "makes")
     else:
-        run.uses.append(Use(weight, 0, made, "makes"))
-        run.uses.append(Use(weight, 1, np.ascontiguousarray(blocks_in[0]), "reads"))
+        use(node, run, 1, 0, made, "makes")
+        use(node, run, 1, 1, np.ascontiguousarray(blocks_in[0]), "reads")
     run.reads.append(ChannelRead(node.name, 0, node.inputs[0], 1, source))
 
 
@@ -133,7 +134,7 @@ def _read(node: Node, run: Labelling, axis: int, weight_axis: int) -> None:
     labels = node.labels(run)
     if labels is not None:
         source = run.along(labels, axis)
-        run.uses.append(Use(node.inputs[1], weight_axis, source, "reads"))
+        use(node, run, 1, weight_axis, source, "reads")
         run.reads.append(ChannelRead(node.name, 0, node.inputs[0], axis, source))
 
 

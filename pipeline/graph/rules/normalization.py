@@ -5,6 +5,7 @@ import numpy as np
 from pipeline.graph.labels import Labelling, Labels, SizeEdit, Use, labelled_axes
 from pipeline.graph.rules.mixing import mixed
 from pipeline.graph.rules.node import Node, Outputs, refuse
+from pipeline.graph.rules.parameter import parameter, use
 
 OPSET_OF_SCALES_PER_CHANNEL = 21  # GroupNormalization has one scale a group before
 
@@ -110,10 +111,11 @@ def _with_parameters(node: Node, run: Labelling, labels: Labels, axis: int, numb
 
 def _ride(node: Node, run: Labelling, labels: Labels, axis: int, number: int, own: int) -> None:
     """Axis `own` of parameter `number` is indexed by `axis`; where the parameter is computed, nothing may be cut."""
-    if not node.is_constant(number):
+    # Where statistics leave channels out, the masked original cuts initialisers alone.
+    if not node.is_constant(number) and (parameter(node, run, number) is None or node.op != "BatchNormalization"):
         run.lock(labels, f"parameter {number} of {node.name} is computed in the graph")
     elif (node.input_shape(number) or (1,))[own] > 1 or labels.shape[axis] == 1:
-        run.uses.append(Use(node.inputs[number], own, run.along(labels, axis), "rides"))
+        use(node, run, number, own, run.along(labels, axis), "rides")
 
 
 RULES = {
