@@ -8,7 +8,21 @@ them (`SizeEdit`). It never guesses: what it cannot follow it locks, with a reas
 from collections.abc import Callable, Mapping
 
 from pipeline.graph.labels import Labelling
-from pipeline.graph.rules import blocks, elementwise, joining, linear, movement, normalization, reduction, spatial
+from pipeline.graph.rules import (
+    along,
+    blocks,
+    elementwise,
+    joining,
+    linear,
+    locking,
+    movement,
+    normalization,
+    reduction,
+    sampling,
+    scatter,
+    spatial,
+    statistics,
+)
 from pipeline.graph.rules.node import Node, Outputs, refuse
 
 Rule = Callable[[Node, Labelling], Outputs]
@@ -17,7 +31,21 @@ Rule = Callable[[Node, Labelling], Outputs]
 RULES: Mapping[tuple[str, str], Rule] = {
     **{
         ("", operator): rule
-        for family in (linear, normalization, elementwise, spatial, reduction, movement, joining, blocks)
+        for family in (
+            linear,
+            normalization,
+            statistics,
+            elementwise,
+            spatial,
+            sampling,
+            reduction,
+            movement,
+            joining,
+            blocks,
+            along,
+            scatter,
+            locking,
+        )
         for operator, rule in family.RULES.items()
     },
     ("com.microsoft", "FusedConv"): linear.fused_conv,
@@ -32,4 +60,6 @@ def follow(node: Node, run: Labelling) -> Outputs:
     labelled = [name for name in node.inputs if run.tensors.get(name) is not None]
     if any(0 in node.shapes.get(name, ()) for name in (*labelled, *node.outputs)):
         return refuse(node, run, "reads or makes a tensor without elements")
+    if node.op != "MaxUnpool" and any(name in run.numbered for name in node.inputs):
+        return refuse(node, run, "reads the positions of a pooling's maxima, which number all channels")
     return rule(node, run)
