@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.graph.channels import ChannelGroup, Kept, Labels
+from pipeline.graph.editing import is_standard
 from pipeline.graph.grouping import read_groups
 from pipeline.graph.labels import Blocks, IndexEdit, Labelling, SizeEdit, compact
 from pipeline.graph.model import Model
@@ -117,6 +118,10 @@ def _run(model: Model, blocks: Blocks) -> Labelling:
                 run.pinned.setdefault(name, next((run.pinned[i] for i in proto.input if i in run.pinned), "a constant"))
     for value in graph.output:
         run.lock(run.tensors.get(value.name), f"they are the graph's output {value.name!r}")
+    shown = {value.name for value in graph.output}
+    for proto in graph.node:
+        if is_standard(proto, "Shape", "Size") and proto.output[0] in shown:
+            run.lock(run.tensors.get(proto.input[0]), f"the graph's output {proto.output[0]!r} counts them")
     return run
 
 

@@ -1,4 +1,4 @@
-"""The ONNX node tests, each put between layers with channels: layer -> operator -> layer."""
+"""The ONNX node tests, each put between layers with channels: layer -> layer -> operator -> layer."""
 
 import functools
 import warnings
@@ -14,6 +14,9 @@ from pipeline.graph.shapes import infer_shapes
 
 FLOAT = TensorProto.FLOAT
 NEWEST_IR_OF_THE_RUNTIME = 13
+NEWEST_OPSET_OF_THE_RUNTIME = 26
+OLDEST_OPSET = 7  # that is supported at all
+INNER = 3  # channels between the two layers before the operator: free, whatever comes after
 WIDTH = 2  # of the layers that read the operator's outputs
 
 
@@ -29,12 +32,17 @@ def cases() -> dict[str, Any]:
 def embedded(case: Any, *, computed: int | None = None) -> onnx.ModelProto:
     """The case's model with layers around it.
 
-    The first `computed` inputs (all of them: None) that have an axis 1 come out of a layer with as many channels, the
-    rest are constants. Every output with an axis 1 goes into a layer; the others stay outputs of the graph.
+    The first `computed` inputs (all of them: None) that have an axis 1 come out of two layers, the second with as
+    many channels, the rest are constants. Every output with an axis 1 goes into a layer; the others stay outputs of
+    the graph.
     """
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
     model.ir_version = min(model.ir_version, NEWEST_IR_OF_THE_RUNTIME)
+    for entry in model.opset_import:
+        within = max(min(entry.version, NEWEST_OPSET_OF_THE_RUNTIME), OLDEST_OPSET)
+        if all(_since(node, within) == _since(node, entry.version) for node in model.graph.node):
+            entry.version = within
     graph = model.graph
     inputs = list(graph.input)
     random = np.random.default_rng(0)
@@ -50,9 +58,10 @@ def embedded(case: Any, *, computed: int | None = None) -> onnx.ModelProto:
             source = f"source_{value.name}"
             graph.input.append(helper.make_tensor_value_info(source, FLOAT, data.shape))
             made, cast = f"layer_{value.name}", kind != FLOAT
-            before += _layer(
-                graph, source, made if cast else value.name, data.ndim, data.shape[1], data.shape[1], random
-            )
+            positive, inner, width = f"positive_{value.name}", f"inner_{value.name}", data.shape[1]
+            before.append(helper.make_node("Abs", [source], [positive]))  # roots and logarithms stay numbers
+            before += _layer(graph, positive, inner, data.ndim, width, INNER, random)
+            before += _layer(graph, inner, made if cast else value.name, data.ndim, INNER, width, random)
             if cast:
                 before.append(helper.make_node("Cast", [made], [value.name], f"cast_{value.name}", to=kind))
     nodes = [*before, *graph.node]
@@ -60,6 +69,12 @@ def embedded(case: Any, *, computed: int | None = None) -> onnx.ModelProto:
     graph.node.extend(nodes)
     _read_outputs(model, random)
     return model
+
+
+def _since(node: onnx.NodeProto, version: int) -> int | None:
+    """The version of the operator that an operator set of that version means."""
+    known = onnx.defs.has(node.op_type, version, node.domain)
+    return int(onnx.defs.get_schema(node.op_type, version, node.domain).since_version) if known else None
 
 
 def _data(case: Any, count: int) -> Sequence[Any]:
@@ -71,8 +86,9 @@ def _data(case: Any, count: int) -> Sequence[Any]:
 
 def _tensor(value: onnx.ValueInfoProto, data: np.ndarray) -> TensorProto:
     if value.type.tensor_type.elem_type == TensorProto.STRING:
-        flat = [str(entry).encode() for entry in data.reshape(-1)]
-        return helper.make_tensor(value.name, TensorProto.STRING, data.shape, flat)
+        text = TensorProto(name=value.name, dims=data.shape, data_type=TensorProto.STRING)
+        text.string_data.extend(str(entry).encode() for entry in data.reshape(-1))
+        return text
     return numpy_helper.from_array(np.asarray(data, order="C"), value.name)
 
 
@@ -99,5 +115,9 @@ def _layer(
     """A convolution over one point, or a dense layer where there is no space."""
     weight = random.uniform(0.2, 1, (out, width) + (1,) * (rank - 2)).astype(np.float32)
     graph.initializer.append(numpy_helper.from_array(weight, f"weight_{made}"))
-    kind, more = ("Conv", {}) if rank > 2 else ("Gemm", {"transB": 1})
-    return [helper.make_node(kind, [source, f"weight_{made}"], [made], f"layer:{made}", **more)]
+    graph.initializer.append(numpy_helper.from_array(random.uniform(0.2, 1, out).astype(np.float32), f"bias_{made}"))
+    inputs = [source, f"weight_{made}", f"bias_{made}"]
+    node = helper.make_node("Conv" if rank > 2 else "Gemm", inputs, [made], f"layer:{made}")
+    if rank == 2:
+        node.attribute.append(helper.make_attribute("transB", 1))
+    return [node]
