@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pipeline.graph.labels import Labelling
 from pipeline.graph.rules import (
     along,
+    attention,
     blocks,
     elementwise,
     joining,
@@ -43,6 +44,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
             joining,
             blocks,
             along,
+            attention,
             scatter,
             locking,
         )

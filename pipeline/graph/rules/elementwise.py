@@ -115,6 +115,7 @@ UNARY = (
 )  # fmt: skip
 MANY = (
     "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual",
-    "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+    "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "SwiGLU",
+    "Where", "Xor",
 )  # fmt: skip
 RULES = {**dict.fromkeys(UNARY, pass_on), **dict.fromkeys(MANY, unite)}

@@ -8,6 +8,7 @@ from pipeline.graph.rules.node import Node, Outputs, lock_others, refuse
 Rule = Callable[[Node, Labelling], Outputs]
 
 SEQUENCE = "works on a sequence of tensors, whose members are not followed"
+STATE = "carries a state from call to call, which is not followed"
 TEXT = "works on text"
 LOSS = "is a loss: it reads the score of every class"
 POSITIONS = "answers with positions, and whoever reads those counts on all channels"
@@ -15,8 +16,10 @@ RANDOM = "draws random numbers, and would draw others for fewer channels"
 
 LOCKED: dict[str, str] = {
     "AffineGrid": "makes a sampling grid of all the numbers it reads",
+    "CausalConvWithState": STATE,
     "ConcatFromSequence": SEQUENCE,
     "ImageDecoder": "decodes an image file",
+    "LinearAttention": STATE,
     "MelWeightMatrix": "makes a filter bank of all the numbers it reads",
     "NegativeLogLikelihoodLoss": LOSS,
     "NonMaxSuppression": "chooses among boxes by all of their coordinates and scores",
