@@ -140,7 +140,8 @@ def _mask_activations(
                 values = line.reshape([-1 if axis == read.axis else 1 for axis in range(rank)]).astype(dtype)
                 mask, product = f"{node.name}:{number}:mask", f"{node.name}:{number}:masked"
                 proto.graph.initializer.append(numpy_helper.from_array(values, mask))
-                kept.append(onnx.helper.make_node("Mul", [name, mask], [product], f"{node.name}:{number}:mul"))
+                kind = "And" if dtype == np.bool_ else "Mul"
+                kept.append(onnx.helper.make_node(kind, [name, mask], [product], f"{node.name}:{number}:mul"))
                 node.input[number] = product
         kept.append(node)
     set_nodes(proto.graph, kept)

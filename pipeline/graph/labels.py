@@ -144,6 +144,7 @@ class Labelling:
     tensors: dict[str, Labels | None] = field(default_factory=dict)
     locked: dict[int, str] = field(default_factory=dict)
     inexact: set[int] = field(default_factory=set)
+    numbered: dict[str, tuple[int, ...]] = field(default_factory=dict)  # tensors of flat positions in this shape
     pinned: dict[str, str] = field(default_factory=dict)  # tensors without labels: why nobody may cut them
     refused: list[str] = field(default_factory=list)  # what could not be followed, in order
     counts: dict[str, tuple[Labels | None, ...]] = field(default_factory=dict)  # lists of sizes: what each entry counts
@@ -208,7 +209,7 @@ def simplify(labels: Labels) -> Labels:
             head = small.take([0], axis=axis)
             if np.array_equal(np.broadcast_to(head, small.shape), small):
                 small = head
-    return np.broadcast_to(np.ascontiguousarray(small), labels.shape)
+    return np.broadcast_to(np.array(small, order="C"), labels.shape)
 
 
 def labelled_axes(labels: Labels) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from pipeline.graph.editing import captured_names, copied, opset
 from pipeline.graph.normalise.batch import reshapes_carry_the_batch
 from pipeline.graph.normalise.constants import constants_are_folded, constants_are_initialisers
 from pipeline.graph.normalise.dead import dead_nodes_are_gone, identities_are_gone
+from pipeline.graph.normalise.defaults import default_axes_are_written
 from pipeline.graph.normalise.expansions import expansions_are_left_to_broadcasting
 from pipeline.graph.normalise.inputs import initialisers_are_not_inputs
 from pipeline.graph.normalise.names import nodes_have_names
@@ -34,6 +35,7 @@ PASSES: tuple[Pass, ...] = (
     initialisers_are_not_inputs,
     nodes_have_names,
     constants_are_initialisers,
+    default_axes_are_written,
     identities_are_gone,
     casts_name_their_type,
     zero_biases_are_gone,

@@ -9,16 +9,22 @@ from collections.abc import Callable, Mapping
 
 from pipeline.graph.labels import Labelling
 from pipeline.graph.rules import (
+    along,
+    attention,
     blocks,
     elementwise,
     joining,
     linear,
+    locking,
     movement,
     normalization,
     quantized,
     recurrent,
     reduction,
+    sampling,
+    scatter,
     spatial,
+    statistics,
 )
 from pipeline.graph.rules.node import Node, Outputs, refuse
 from pipeline.graph.rules.sizes import follow_sizes
@@ -26,7 +32,8 @@ from pipeline.graph.rules.sizes import follow_sizes
 Rule = Callable[[Node, Labelling], Outputs]
 
 FAMILIES = (
-    linear, normalization, elementwise, spatial, reduction, movement, joining, blocks, recurrent, quantized
+    linear, normalization, statistics, elementwise, spatial, sampling, reduction, movement, joining, blocks, along,
+    attention, scatter, recurrent, quantized, locking,
 )  # fmt: skip
 # (domain, operator); "" is the standard domain.
 RULES: Mapping[tuple[str, str], Rule] = {
@@ -47,4 +54,6 @@ def follow(node: Node, run: Labelling) -> Outputs:
     labelled = [name for name in node.inputs if run.tensors.get(name) is not None]
     if any(0 in node.shapes.get(name, ()) for name in (*labelled, *node.outputs)):
         return refuse(node, run, "reads or makes a tensor without elements")
+    if node.op != "MaxUnpool" and any(name in run.numbered for name in node.inputs):
+        return refuse(node, run, "reads the positions of a pooling's maxima, which number all channels")
     return rule(node, run)

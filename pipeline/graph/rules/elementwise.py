@@ -9,12 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.graph.labels import Labelling, Labels, compact, labelled_axes
-from pipeline.graph.rules.node import Node, Outputs, refuse
+from pipeline.graph.rules.node import Node, Outputs, lock_others, refuse
 from pipeline.graph.rules.parameter import parameter, pass_parameters_on, use
 
 
 def pass_on(node: Node, run: Labelling) -> Outputs:
-    """One input, one output, nothing moves."""
+    """One input, one output, nothing moves; bounds and types beside it are needed whole."""
+    lock_others(node, run)
     return (node.labels(run),) + (None,) * (len(node.outputs) - 1)
 
 
@@ -109,13 +110,14 @@ def _label_constant(node: Node, run: Labelling, number: int, shape: tuple[int, .
 
 
 UNARY = (
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Celu", "Clip", "Cos",
-    "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN",
-    "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
-    "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitCast", "BitwiseNot", "CastLike", "Ceil",
+    "Celu", "Clip", "Cos", "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
+    "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
+    "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
 )  # fmt: skip
 MANY = (
     "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual",
-    "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+    "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "SwiGLU",
+    "Where", "Xor",
 )  # fmt: skip
 RULES = {**dict.fromkeys(UNARY, pass_on), **dict.fromkeys(MANY, unite)}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.graph.labels import IndexEdit, Labelling, Labels, Use, compact, index_labels, labelled_axes, simplify
-from pipeline.graph.rules.node import Node, Outputs, count, label_constant, refuse
+from pipeline.graph.rules.node import Node, Outputs, count, label_constant, lock_others, refuse
 
 
 def concat(node: Node, run: Labelling) -> Outputs:
@@ -101,6 +101,7 @@ def slice_(node: Node, run: Labelling) -> Outputs:
 def gather(node: Node, run: Labelling) -> Outputs:
     """A list of indices picks channels; a single index picks one block, and there stay as many blocks as there are."""
     labels, indices = node.labels(run), node.constant(1)
+    lock_others(node, run)
     if labels is None and node.is_constant(0):
         return _look_up(node, run)
     if labels is None:

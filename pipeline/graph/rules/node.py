@@ -98,6 +98,12 @@ def refuse(node: Node, run: Labelling, why: str) -> Outputs:
     return (None,) * len(node.outputs)
 
 
+def lock_others(node: Node, run: Labelling, first: int = 1) -> None:
+    """Inputs from `first` on say what is done to all channels: those that they carry themselves stay."""
+    for number in range(first, len(node.inputs)):
+        run.lock(node.labels(run, number), f"{node.op} ({node.name}) needs {node.inputs[number]!r} whole")
+
+
 def count(node: Node, run: Labelling, number: int, attribute: str, position: int, labels: Labels) -> None:
     """Entry `position` of an input or attribute counts the channels in `labels` (index x elements sharing it)."""
     where: Any = ("attribute", attribute) if attribute in node.attributes else ("input", number)

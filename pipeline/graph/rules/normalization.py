@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.graph.labels import Labelling, Labels, SizeEdit, Use, labelled_axes
 from pipeline.graph.rules.mixing import mixed
-from pipeline.graph.rules.node import Node, Outputs, refuse
+from pipeline.graph.rules.node import Node, Outputs, like, lock_others, refuse
 from pipeline.graph.rules.parameter import parameter, use
 
 OPSET_OF_SCALES_PER_CHANNEL = 21  # GroupNormalization has one scale a group before
@@ -45,7 +45,10 @@ def layer_norm(node: Node, run: Labelling) -> Outputs:
             own = axis - labels.ndim + len(node.input_shape(number) or ())
             if node.has(number) and own >= 0:
                 _ride(node, run, met, axis, number, own)
-    return (met,) + (None,) * (len(node.outputs) - 1)
+    lock_others(node, run)
+    inside = any(axis >= first for axis in labelled_axes(met))
+    statistics = (None if inside else like(met, node.output_shape(n)) for n in range(1, len(node.outputs)))
+    return (met, *statistics)
 
 
 def group_norm(node: Node, run: Labelling) -> Outputs:
@@ -106,7 +109,9 @@ def _over(node: Node, run: Labelling, labels: Labels, axes: set[int], *, statist
 def _with_parameters(node: Node, run: Labelling, labels: Labels, axis: int, numbers: range) -> Outputs:
     for number in numbers:
         _ride(node, run, labels, axis, number, 0)
-    return (labels,) + (None,) * (len(node.outputs) - 1)
+    lock_others(node, run)
+    line = run.along(labels, axis)  # statistics, where the graph is one for training
+    return (labels,) + (line,) * (len(node.outputs) - 1)
 
 
 def _ride(node: Node, run: Labelling, labels: Labels, axis: int, number: int, own: int) -> None:

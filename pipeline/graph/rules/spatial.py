@@ -25,5 +25,5 @@ def spatial(node: Node, run: Labelling) -> Outputs:
     return (moved,) + (None,) * (len(node.outputs) - 1)
 
 
-POOLS = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+POOLS = ("AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 RULES = dict.fromkeys((*POOLS, "Resize", "Upsample"), spatial)
