@@ -70,11 +70,11 @@ def random_feeds(model: Model, seed: int, *, scale: float = 1.0) -> Feeds:
     for spec in input_specs(model.proto):
         shape, dtype = model.bound[spec.name], onnx.helper.tensor_dtype_to_np_dtype(spec.elem_type)
         if np.issubdtype(dtype, np.floating):
-            feeds[spec.name] = (scale * generator.standard_normal(shape)).astype(dtype)
+            feeds[spec.name] = np.asarray(scale * generator.standard_normal(shape)).astype(dtype)
         elif dtype in (np.uint8, np.int8):
-            feeds[spec.name] = generator.integers(0, 256, shape).astype(np.uint8).view(dtype)
+            feeds[spec.name] = np.asarray(generator.integers(0, 256, shape)).astype(np.uint8).view(dtype)
         else:
-            feeds[spec.name] = generator.integers(0, 2, shape).astype(dtype)
+            feeds[spec.name] = np.asarray(generator.integers(0, 2, shape)).astype(dtype)
     return feeds
 
 
