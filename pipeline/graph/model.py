@@ -1,8 +1,6 @@
 """An ONNX model, checked, put into one plain form, with every tensor's shape known."""
 
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +9,11 @@ import onnx
 from onnx import TensorProto
 
 from pipeline.graph.normalise import normalise
-from pipeline.graph.reading import INLINE_LIMIT_BYTES, read
+from pipeline.graph.reading import read
 from pipeline.graph.shapes import Shapes as Shapes
 from pipeline.graph.shapes import contradiction
 from pipeline.graph.shapes import infer_shapes as infer_shapes
+from pipeline.graph.writing import write_proto as write_proto
 from targets.errors import BadInput
 
 # Nobody runs larger ones on a device; files that claim them are broken.
@@ -83,26 +82,8 @@ def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | Non
 
 
 def save(model: Model, path: Path) -> None:
-    """Write beside, then rename: a reader never sees half a model. Over 2 GB the weights go into PATH.data."""
+    """As `write_proto` does: a reader never sees half a model."""
     write_proto(model.proto, path)
-
-
-def write_proto(proto: onnx.ModelProto, path: Path) -> None:
-    """As `save`, for a model that did not come through `load`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        if proto.ByteSize() > INLINE_LIMIT_BYTES:
-            onnx.save_model(proto, beside, save_as_external_data=True, location=f"{path.name}.data")
-        else:
-            Path(beside).write_bytes(proto.SerializeToString(deterministic=True))
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(beside).chmod(0o666 & ~umask)
-        Path(beside).replace(path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
 
 
 def bind(specs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:

@@ -8,8 +8,8 @@ from pipeline.graph.editing import is_standard, set_nodes
 from pipeline.graph.evaluate import evaluable, evaluate
 from pipeline.graph.shapes import Shapes
 
-# A constant larger than this would bloat the file more than folding it gains.
-FOLD_LIMIT_ELEMENTS = 4_000_000
+# All folded constants together, beyond what the file holds: a chain of small nodes may make very many of them.
+MAX_FOLDED_BYTES = 2**28
 
 
 def constants_are_initialisers(proto: onnx.ModelProto, bound: Shapes) -> None:
@@ -28,13 +28,15 @@ def constants_are_folded(proto: onnx.ModelProto, bound: Shapes) -> None:
     values = {tensor.name: tensor for tensor in proto.graph.initializer}
     outputs = {value.name for value in proto.graph.output}
     kept, folded = [], []
+    budget_bytes = MAX_FOLDED_BYTES + 2 * sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
     for node in proto.graph.node:
-        tensors = None if outputs.intersection(node.output) else _fold(proto, node, values)
+        tensors = None if budget_bytes < 0 or outputs.intersection(node.output) else _fold(proto, node, values)
         if tensors is None:
             kept.append(node)
         else:
             values.update((tensor.name, tensor) for tensor in tensors)
             folded.extend(tensors)
+            budget_bytes -= sum(len(tensor.raw_data) for tensor in tensors)
     set_nodes(proto.graph, kept)
     proto.graph.initializer.extend(folded)
 
@@ -46,7 +48,7 @@ def _fold(
         return None
     inputs = {name: numpy_helper.to_array(values[name]) for name in node.input if name}
     results = evaluate(proto, node, inputs)
-    if results is None or sum(result.size for result in results) > FOLD_LIMIT_ELEMENTS:
+    if results is None:
         return None
     names = [name for name in node.output if name]
     return [numpy_helper.from_array(np.ascontiguousarray(r), n) for r, n in zip(results, names, strict=True)]
