@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from pipeline.graph.normalise import normalise
-from pipeline.graph.reading import read
+from pipeline.graph.reading import one_line, read
 from pipeline.graph.shapes import Shapes as Shapes
 from pipeline.graph.shapes import contradiction
 from pipeline.graph.shapes import infer_shapes as infer_shapes
@@ -18,6 +18,7 @@ from targets.errors import BadInput
 
 # Nobody runs larger ones on a device; files that claim them are broken.
 MAX_TENSOR_ELEMENTS = 2**33
+MAX_LINE = 1000  # characters of an error: names in a file may be of any length
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,10 @@ def load(source: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) 
 
     Raises BadInput, in one line, for anything that is not a sound model.
     """
-    return from_proto(read(Path(source)), shapes)
+    try:
+        return from_proto(read(Path(source)), shapes)
+    except BadInput as error:
+        raise BadInput(one_line(error, MAX_LINE)) from error
 
 
 def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:

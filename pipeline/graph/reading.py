@@ -6,6 +6,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
+from pipeline.graph.editing import STANDARD_DOMAINS
 from pipeline.graph.external import bring_in, without_initialisers
 from pipeline.graph.tensors import check_tensors
 from targets.errors import BadInput
@@ -35,6 +36,7 @@ def read(path: Path) -> onnx.ModelProto:
     try:
         check_tensors(proto)
         check_names(proto.graph)
+        check_opsets(proto)
         onnx.checker.check_model(_light(proto))
     except (onnx.checker.ValidationError, EncodeError, DecodeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path} is not a valid ONNX model: {one_line(error)}") from error
@@ -54,9 +56,18 @@ def check_names(graph: onnx.GraphProto) -> None:
             raise ValueError(f"of its {kind}, {'several are called ' + repr(twice) if twice else 'one has no name'}")
 
 
-def one_line(error: Exception | str) -> str:
-    """What an error of another library says, as a line that a terminal can show."""
-    text = " ".join(str(error).split())[:300]
+def check_opsets(proto: onnx.ModelProto) -> None:
+    """One version a domain: tools differ in which of two they take. Raises ValueError."""
+    versions: dict[str, int] = {}
+    for entry in proto.opset_import:
+        domain = "" if entry.domain in STANDARD_DOMAINS else entry.domain
+        if versions.setdefault(domain, entry.version) != entry.version:
+            raise ValueError(f"it imports versions {versions[domain]} and {entry.version} of {domain or 'ai.onnx'!r}")
+
+
+def one_line(error: Exception | str, limit: int = 300) -> str:
+    """What an error says, as a line that a terminal can show, whatever names the file put into it."""
+    text = " ".join(str(error).split())[:limit]
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

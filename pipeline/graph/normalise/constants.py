@@ -55,7 +55,7 @@ def _fold(
 
 
 def _constant(proto: onnx.ModelProto, node: onnx.NodeProto) -> onnx.TensorProto | None:
-    if node.attribute[0].name == "value":
+    if [entry.name for entry in node.attribute] == ["value"]:
         tensor = onnx.TensorProto()
         tensor.CopyFrom(node.attribute[0].t)
         tensor.name = node.output[0]
