@@ -17,6 +17,7 @@ Value = NDArray[np.generic]
 NEVER_FOLDED = {
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike",
     "RandomUniformLike", "Multinomial", "Bernoulli",
+    "Einsum",  # costs what its equation says, which its inputs do not tell
 }  # fmt: skip
 
 # A constant larger than this would bloat the file more than folding it gains, and may not fit into memory at all.
@@ -26,7 +27,7 @@ SHORTER_THAN_INPUT = {"NonZero", "Compress", "Unique"}
 # What the reference implementation takes per element made grows with the input: windows, filters, products.
 WINDOWED = {
     "Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "DeformConv", "MaxPool", "AveragePool", "LpPool", "MaxUnpool",
-    "LRN", "Resize", "Upsample", "GridSample", "AffineGrid", "RoiAlign", "MaxRoiPool", "NonMaxSuppression", "Einsum", "DFT",
+    "LRN", "Resize", "Upsample", "GridSample", "AffineGrid", "RoiAlign", "MaxRoiPool", "NonMaxSuppression", "DFT",
     "STFT", "LSTM", "GRU", "RNN", "Col2Im", "Det", "TfIdfVectorizer", "MatMul", "Gemm", "Attention",
 }  # fmt: skip
 MAX_WINDOWED_WORK = 2**32  # elements made times elements read
@@ -78,7 +79,7 @@ def _affordable(single: onnx.ModelProto, inputs: Mapping[str, Value]) -> bool:
         numpy_helper.from_array(value, name) for name, value in inputs.items() if value.size <= SEEN_ELEMENTS
     )
     try:
-        inferred = shape_inference.infer_shapes(seen, data_prop=True)
+        inferred = shape_inference.infer_shapes(seen)
     except (shape_inference.InferenceError, ValueError, RuntimeError):
         return False
     made = 0

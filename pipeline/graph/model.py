@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from pipeline.graph.normalise import normalise
+from pipeline.graph.old_opsets import at_least_lowest
 from pipeline.graph.reading import one_line, read
 from pipeline.graph.shapes import Shapes as Shapes
 from pipeline.graph.shapes import contradiction
@@ -66,6 +67,7 @@ def load(source: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) 
 
 def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
     """The same from a model in memory."""
+    proto = at_least_lowest(proto)
     for value in proto.graph.input:
         if value.type.WhichOneof("value") not in (None, "tensor_type"):
             raise BadInput(f"Input {value.name!r} is no plain tensor (sequence, map or optional): not supported.")

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from pipeline.graph.editing import STANDARD_DOMAINS
+from pipeline.graph.editing import STANDARD_DOMAINS, bodies
 from pipeline.graph.external import bring_in, without_initialisers
 from pipeline.graph.tensors import check_tensors
 from targets.errors import BadInput
@@ -37,6 +37,7 @@ def read(path: Path) -> onnx.ModelProto:
         check_tensors(proto)
         check_names(proto.graph)
         check_opsets(proto)
+        check_attributes(proto.graph)
         onnx.checker.check_model(_light(proto))
     except (onnx.checker.ValidationError, EncodeError, DecodeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path} is not a valid ONNX model: {one_line(error)}") from error
@@ -54,6 +55,16 @@ def check_names(graph: onnx.GraphProto) -> None:
         twice = next((name for name, count in Counter(names).items() if count > 1 or not name), None)
         if twice is not None:
             raise ValueError(f"of its {kind}, {'several are called ' + repr(twice) if twice else 'one has no name'}")
+
+
+def check_attributes(graph: onnx.GraphProto) -> None:
+    """No attribute refers to a function's, outside of a function. Raises ValueError."""
+    for node in graph.node:
+        for entry in node.attribute:
+            if entry.ref_attr_name:
+                raise ValueError(f"attribute {entry.name!r} of {node.op_type} refers to one of a function, and is in none")
+        for body in bodies(node):
+            check_attributes(body)
 
 
 def check_opsets(proto: onnx.ModelProto) -> None:

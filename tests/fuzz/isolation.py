@@ -1,6 +1,6 @@
 """Run one input in a process of its own, so that a crash, a hang or a blow-up of memory is seen and named.
 
-Only for a process without threads: every input is a fork of it. Limits: 20 s of processor time, 90 s on the clock
+Only for a process without threads: every input is a fork of it. Limits: 20 s of processor time, 300 s on the clock
 (for what waits without working), 2 GiB of address space beyond what the process has to begin with.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CPU_SECONDS = 20
-WALL_SECONDS = 90
+WALL_SECONDS = 300
 GROWTH_BYTES = 2**31
 # Phases that run the file as it came, or compare outputs: what happens there is none of ours.
 NOT_OURS = ("original", "comparison")
