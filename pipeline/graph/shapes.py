@@ -21,6 +21,7 @@ SIZE_INPUTS: Mapping[str, tuple[int, ...]] = {
 }  # fmt: skip
 # Sizes are lists of a few integers; anything longer is a weight, or a table that costs more to follow than it tells.
 SIZE_LIMIT_ELEMENTS = 4096
+MAX_RANGE = 2**33
 MAX_ROUNDS = 20  # each settles one more size that hangs on another; real graphs need two or three
 # ONNX Runtime's own operators that shape like a standard one: shape inference does not know their domain.
 SHAPED_LIKE: Mapping[str, str] = {"FusedConv": "Conv", "FusedGemm": "Gemm", "FusedMatMul": "MatMul"}
@@ -115,7 +116,9 @@ def _give_long_ranges(skeleton: onnx.ModelProto) -> None:
         ends = [values[name] for name in node.input if name in values] if is_standard(node, "Range") else []
         numbers = [float(numpy_helper.to_array(tensor).reshape(-1)[0]) for tensor in ends if math.prod(tensor.dims) == 1]
         count = (numbers[1] - numbers[0]) / numbers[2] if len(numbers) == 3 and numbers[2] else 0.0
-        if SIZE_LIMIT_ELEMENTS < count < float("inf"):
+        if not count <= MAX_RANGE:
+            raise BadInput(f"Range ({node.name or node.output[0]}) would make {count:g} numbers: the model is broken.")
+        if count > SIZE_LIMIT_ELEMENTS:
             made = onnx.helper.make_tensor_value_info(node.output[0], ends[0].data_type, (math.ceil(count),))
             graph.input.append(made)
         else:
