@@ -71,6 +71,8 @@ def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | Non
     for value in proto.graph.input:
         if value.type.WhichOneof("value") not in (None, "tensor_type"):
             raise BadInput(f"Input {value.name!r} is no plain tensor (sequence, map or optional): not supported.")
+    if not proto.graph.output:
+        raise BadInput("The model has no outputs: there is nothing it computes.")
     for value in proto.graph.output:
         if not value.type.tensor_type.elem_type:
             raise BadInput(f"Output {value.name!r} is no tensor of a known type: not supported.")

@@ -72,6 +72,9 @@ def check_opsets(proto: onnx.ModelProto) -> None:
     versions: dict[str, int] = {}
     for entry in proto.opset_import:
         domain = "" if entry.domain in STANDARD_DOMAINS else entry.domain
+        newest = onnx.defs.onnx_opset_version()
+        if domain == "" and entry.version > newest:
+            raise ValueError(f"it speaks opset {entry.version}, and the installed onnx package up to {newest}: update it")
         if versions.setdefault(domain, entry.version) != entry.version:
             raise ValueError(f"it imports versions {versions[domain]} and {entry.version} of {domain or 'ai.onnx'!r}")
 

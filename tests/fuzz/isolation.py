@@ -36,41 +36,41 @@ class Outcome:
         return self.verdict.startswith("FAILED")
 
 
-def run_alone(judge: Judge) -> Outcome:
+def run_alone(judge: Judge, cpu_seconds: int = CPU_SECONDS) -> Outcome:
     before = _resident_bytes()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _in_child(judge, writer)
+        _in_child(judge, writer, cpu_seconds)
     os.close(writer)
     lines, timed_out = _read_lines(reader, child)
     _, status, usage = os.wait4(child, 0)
     phases = [line["phase"] for line in lines if "phase" in line]
     phase = phases[-1] if phases else "start"
     end = lines[-1] if lines and "verdict" in lines[-1] else None
-    cpu_seconds = usage.ru_utime + usage.ru_stime
+    used = usage.ru_utime + usage.ru_stime
     if end is not None:
         verdict, detail = end["verdict"], end["detail"]
     elif timed_out:
         verdict, detail = "FAILED: hang", f"{WALL_SECONDS} s on the clock in {phase}"
-    elif os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL) and cpu_seconds >= CPU_SECONDS:
-        verdict, detail = "FAILED: hang", f"{CPU_SECONDS} s of processor time in {phase}"
+    elif os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+        verdict, detail = "FAILED: hang", f"{cpu_seconds} s of processor time in {phase}"
     else:
         verdict, detail = "FAILED: crash", f"status {status} in {phase}"
     if end is None and phase in NOT_OURS:
         verdict, detail = "loaded", f"the runtime does not survive the file: {detail}"
-    return Outcome(verdict, detail, cpu_seconds, max(0, usage.ru_maxrss * 1024 - before))
+    return Outcome(verdict, detail, used, max(0, usage.ru_maxrss * 1024 - before))
 
 
-def _in_child(judge: Judge, writer: int) -> None:
+def _in_child(judge: Judge, writer: int, cpu_seconds: int) -> None:
     """Never returns."""
 
     def tell(entry: dict[str, str]) -> None:
         os.write(writer, json.dumps(entry).encode() + b"\n")
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
     limit = _address_space_bytes() + GROWTH_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     phases = ["start"]
