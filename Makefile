@@ -6,14 +6,16 @@ DEMO ?= demo-out
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 TESTS ?=
+FUZZ ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format hooks clean
+.PHONY: help install demo test test-all fuzz lint format hooks clean
 
 help:
 	@echo "make demo       train a small network on handwritten digits, halve its latency on this CPU, show the report"
 	@echo "make test       format, lint, types, layering and every quick test"
 	@echo "make test-all   the same with the slow tests"
+	@echo "make fuzz       feed 10,000 broken models to the loader (FUZZ=count); stopped, it goes on where it was"
 	@echo "make lint       format, lint, types and layering only"
 	@echo "make bench-NAME run benchmarks/NAME.py (options in ARGS)"
 	@echo "make hooks      check before every commit"
@@ -45,6 +47,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest -q $(TESTS)
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.campaign $(FUZZ) --shared -o fuzz.jsonl
 
 format: $(STAMP)
 	$(BIN)/ruff format .

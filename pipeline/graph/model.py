@@ -1,8 +1,6 @@
 """An ONNX model, checked, put into one plain form, with every tensor's shape known."""
 
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +9,18 @@ import onnx
 from onnx import TensorProto
 
 from pipeline.graph.normalise import normalise
+from pipeline.graph.old_opsets import at_least_lowest
 from pipeline.graph.opaque import declare_opaque
-from pipeline.graph.reading import INLINE_LIMIT_BYTES, read
+from pipeline.graph.reading import one_line, read
 from pipeline.graph.shapes import Shapes as Shapes
 from pipeline.graph.shapes import contradiction
 from pipeline.graph.shapes import infer_shapes as infer_shapes
+from pipeline.graph.writing import write_proto as write_proto
 from targets.errors import BadInput
 
 # Nobody runs larger ones on a device; files that claim them are broken.
 MAX_TENSOR_ELEMENTS = 2**33
+MAX_LINE = 1000  # characters of an error: names in a file may be of any length
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +60,20 @@ def load(source: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) 
 
     Raises BadInput, in one line, for anything that is not a sound model.
     """
-    return from_proto(read(Path(source)), shapes)
+    try:
+        return from_proto(read(Path(source)), shapes)
+    except BadInput as error:
+        raise BadInput(one_line(error, MAX_LINE)) from error
 
 
 def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
     """The same from a model in memory."""
+    proto = at_least_lowest(proto)
     for value in proto.graph.input:
         if value.type.WhichOneof("value") not in (None, "tensor_type"):
             raise BadInput(f"Input {value.name!r} is no plain tensor (sequence, map or optional): not supported.")
+    if not proto.graph.output:
+        raise BadInput("The model has no outputs: there is nothing it computes.")
     for value in proto.graph.output:
         if not value.type.tensor_type.elem_type:
             raise BadInput(f"Output {value.name!r} is no tensor of a known type: not supported.")
@@ -85,26 +92,8 @@ def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | Non
 
 
 def save(model: Model, path: Path) -> None:
-    """Write beside, then rename: a reader never sees half a model. Over 2 GB the weights go into PATH.data."""
+    """As `write_proto` does: a reader never sees half a model."""
     write_proto(model.proto, path)
-
-
-def write_proto(proto: onnx.ModelProto, path: Path) -> None:
-    """As `save`, for a model that did not come through `load`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        if proto.ByteSize() > INLINE_LIMIT_BYTES:
-            onnx.save_model(proto, beside, save_as_external_data=True, location=f"{path.name}.data")
-        else:
-            Path(beside).write_bytes(proto.SerializeToString(deterministic=True))
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(beside).chmod(0o666 & ~umask)
-        Path(beside).replace(path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
 
 
 def bind(specs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:

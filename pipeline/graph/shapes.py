@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
-from pipeline.graph.editing import Names, add_initialiser, bodies, is_standard
+from pipeline.graph.editing import Names, add_initialiser, bodies, is_standard, set_nodes
 from pipeline.graph.evaluate import Value, evaluable, evaluate
 from targets.errors import BadInput
 
@@ -21,6 +21,7 @@ SIZE_INPUTS: Mapping[str, tuple[int, ...]] = {
 }  # fmt: skip
 # Sizes are lists of a few integers; anything longer is a weight, or a table that costs more to follow than it tells.
 SIZE_LIMIT_ELEMENTS = 4096
+MAX_RANGE = 2**33
 MAX_ROUNDS = 20  # each settles one more size that hangs on another; real graphs need two or three
 # Operators that shape inference does not know, by (domain, operator), and a standard one that makes the same shape of
 # some of its inputs. The quantised ones have a scale and a zero point after every tensor.
@@ -50,6 +51,7 @@ def infer_shapes(proto: onnx.ModelProto, bound: Shapes) -> dict[str, tuple[int, 
     skeleton = _skeleton(proto, bound)
     known: dict[str, tuple[int, ...]] = {}
     for _ in range(MAX_ROUNDS):
+        _give_long_ranges(skeleton)
         known = _known(_infer(skeleton))
         made = (name for node in skeleton.graph.node for name in node.output if name)
         if all(name in known for name in made) or not _settle_sizes(skeleton, known):
@@ -65,9 +67,11 @@ def is_opaque(node: onnx.NodeProto) -> bool:
 
 def infer_types(proto: onnx.ModelProto, bound: Shapes) -> dict[str, int]:
     """The element type of every tensor that has one."""
+    skeleton = _skeleton(proto, bound)
+    _give_long_ranges(skeleton)
     types = {
         value.name: value.type.tensor_type.elem_type
-        for value in _values(_infer(_skeleton(proto, bound)))
+        for value in _values(_infer(skeleton))
         if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type
     }
     return types | {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
@@ -75,8 +79,10 @@ def infer_types(proto: onnx.ModelProto, bound: Shapes) -> dict[str, int]:
 
 def contradiction(proto: onnx.ModelProto, bound: Shapes) -> str | None:
     """Which two shapes contradict each other when the inputs have the shapes `bound`, or None where all is well."""
+    skeleton = _skeleton(proto, bound)
+    _give_long_ranges(skeleton)
     try:
-        shape_inference.infer_shapes(_skeleton(proto, bound), strict_mode=True, data_prop=True)
+        shape_inference.infer_shapes(skeleton, strict_mode=True, data_prop=True)
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
         return " ".join(str(error).split())[:300]
     return None
@@ -120,6 +126,30 @@ def _settle_sizes(proto: onnx.ModelProto, shapes: Shapes) -> bool:
                 value = values[node.input[position]]
                 node.input[position] = add_initialiser(proto.graph, names, f"{node.input[position]}:size", value)
     return len(proto.graph.initializer) > before
+
+
+def _give_long_ranges(skeleton: onnx.ModelProto) -> None:
+    """Long ranges become inputs of the same length: inference would write out every number, of which a file may claim
+    any count."""
+    graph = skeleton.graph
+    if not any(is_standard(node, "Range") for node in graph.node):
+        return
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    kept = []
+    for node in graph.node:
+        ends = [values[name] for name in node.input if name in values] if is_standard(node, "Range") else []
+        numbers = [
+            float(numpy_helper.to_array(tensor).reshape(-1)[0]) for tensor in ends if math.prod(tensor.dims) == 1
+        ]
+        count = (numbers[1] - numbers[0]) / numbers[2] if len(numbers) == 3 and numbers[2] else 0.0
+        if not count <= MAX_RANGE:
+            raise BadInput(f"Range ({node.name or node.output[0]}) would make {count:g} numbers: the model is broken.")
+        if count > SIZE_LIMIT_ELEMENTS:
+            made = onnx.helper.make_tensor_value_info(node.output[0], ends[0].data_type, (math.ceil(count),))
+            graph.input.append(made)
+        else:
+            kept.append(node)
+    set_nodes(graph, kept)
 
 
 def _skeleton(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:

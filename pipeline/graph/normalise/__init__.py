@@ -1,7 +1,7 @@
 """One plain form for every graph, so that the stages after it meet no special case.
 
-What it promises: functions inlined; no Constant nodes, constants folded; initialisers are neither graph inputs nor
-shared between two readers; every node has a unique name; sizes that do not depend on a free dimension are constants;
+What it promises: functions inlined; no sparse tensors; no Constant nodes, constants folded; initialisers are neither
+graph inputs nor shared between two readers; every node has a unique name; sizes that do not depend on a free dimension are constants;
 Reshape carries the batch along (0) instead of a baked 1; sequences that are only taken apart again are Splits; nothing
 stands between a quantised parameter and its one reader; no dead nodes. Weights keep their names.
 """
@@ -9,20 +9,21 @@ stands between a quantised parameter and its one reader; no dead nodes. Weights 
 from collections.abc import Callable
 
 import onnx
-from onnx import inliner
 
-from pipeline.graph.editing import captured_names, copied, opset
+from pipeline.graph.editing import captured_names, opset
 from pipeline.graph.normalise.batch import reshapes_carry_the_batch
 from pipeline.graph.normalise.constants import constants_are_folded, constants_are_initialisers
 from pipeline.graph.normalise.dead import dead_nodes_are_gone, identities_are_gone
 from pipeline.graph.normalise.defaults import default_axes_are_written
 from pipeline.graph.normalise.expansions import expansions_are_left_to_broadcasting
+from pipeline.graph.normalise.functions import inlined
 from pipeline.graph.normalise.inputs import initialisers_are_not_inputs
 from pipeline.graph.normalise.names import nodes_have_names
 from pipeline.graph.normalise.noise import casts_name_their_type, zero_biases_are_gone
 from pipeline.graph.normalise.quantised import movement_goes_before_dequantising, quantised_parameters_are_unshared
 from pipeline.graph.normalise.sequences import sequences_are_splits
 from pipeline.graph.normalise.sizes import sizes_are_constants
+from pipeline.graph.normalise.sparse import sparse_constants_are_dense
 from pipeline.graph.normalise.unshare import initialisers_are_unshared
 from pipeline.graph.shapes import Shapes
 
@@ -32,6 +33,7 @@ Pass = Callable[[onnx.ModelProto, Shapes], None]
 
 # Names first, since later passes derive names from them; folding lays bare what is shared, so unshare after it.
 PASSES: tuple[Pass, ...] = (
+    sparse_constants_are_dense,
     initialisers_are_not_inputs,
     nodes_have_names,
     constants_are_initialisers,
@@ -55,7 +57,7 @@ PASSES: tuple[Pass, ...] = (
 
 def normalise(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
     """The plain form of `proto`; `bound` gives the inputs' shapes, where the source leaves them free."""
-    plain = inliner.inline_local_functions(proto) if proto.functions else copied(proto)
+    plain = inlined(proto)
     del plain.graph.value_info[:]  # true at one binding at most, and passes ask at two
     for step in PASSES:
         step(plain, bound)

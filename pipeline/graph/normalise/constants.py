@@ -9,8 +9,8 @@ from pipeline.graph.editing import all_captured_names, is_standard, set_nodes
 from pipeline.graph.evaluate import evaluable, evaluate
 from pipeline.graph.shapes import Shapes
 
-# A constant larger than this, and than all that it is computed from, would bloat the file more than folding it gains.
-FOLD_LIMIT_ELEMENTS = 4_000_000
+# All folded constants together, beyond what the file holds: a chain of small nodes may make very many of them.
+MAX_FOLDED_BYTES = 2**28
 
 
 def constants_are_initialisers(proto: onnx.ModelProto, bound: Shapes) -> None:
@@ -32,11 +32,13 @@ def constants_are_folded(proto: onnx.ModelProto, bound: Shapes) -> None:
     readers.update(all_captured_names(proto.graph))
     kept: list[onnx.NodeProto] = []
     folded: dict[str, onnx.TensorProto] = {}
+    budget_bytes = MAX_FOLDED_BYTES + 2 * sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
     for node in proto.graph.node:
-        tensors = None if outputs.intersection(node.output) else _fold(proto, node, values)
+        tensors = None if budget_bytes < 0 or outputs.intersection(node.output) else _fold(proto, node, values)
         if tensors is None:
             kept.append(node)
             continue
+        budget_bytes -= sum(len(tensor.raw_data) for tensor in tensors)
         folded.update((tensor.name, tensor) for tensor in tensors)
         values.update((tensor.name, tensor) for tensor in tensors)
         readers.subtract(node.input)
@@ -53,15 +55,14 @@ def _fold(
         return None
     inputs = {name: numpy_helper.to_array(values[name]) for name in node.input if name}
     results = evaluate(proto, node, inputs)
-    limit = max(FOLD_LIMIT_ELEMENTS, sum(value.size for value in inputs.values()))
-    if results is None or sum(result.size for result in results) > limit:
+    if results is None:
         return None
     names = [name for name in node.output if name]
     return [numpy_helper.from_array(r, n) for r, n in zip(results, names, strict=True)]
 
 
 def _constant(proto: onnx.ModelProto, node: onnx.NodeProto) -> onnx.TensorProto | None:
-    if node.attribute[0].name == "value":
+    if [entry.name for entry in node.attribute] == ["value"]:
         tensor = onnx.TensorProto()
         tensor.CopyFrom(node.attribute[0].t)
         tensor.name = node.output[0]

@@ -8,6 +8,7 @@ from pipeline.graph.editing import Names, add_initialiser, attribute, is_standar
 from pipeline.graph.shapes import Shapes, infer_shapes
 
 OPSET_WITH_SPLIT_INPUT = 13
+MAX_PARTS = 4096  # a Split names every one of them
 
 
 def sequences_are_splits(proto: onnx.ModelProto, bound: Shapes) -> None:
@@ -38,11 +39,17 @@ def _sizes(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], shapes:
     """The length of every part along the axis; None where it is not known, or where the parts lose the axis."""
     if len(node.input) < 2 or node.input[1] not in constants or node.input[0] not in shapes:
         return None
-    split = numpy_helper.to_array(constants[node.input[1]])
-    if split.ndim == 1:
-        return [int(size) for size in split]
+    split, shape = numpy_helper.to_array(constants[node.input[1]]), shapes[node.input[0]]
     entry = attribute(node, "axis")
-    whole, size = shapes[node.input[0]][entry.i if entry else 0], int(split)
+    axis = entry.i if entry else 0
+    if not -len(shape) <= axis < len(shape) or split.ndim > 1 or not np.all(split > 0):
+        return None
+    whole = shape[axis]
+    if split.ndim == 1:
+        return [int(size) for size in split] if split.sum() == whole else None
+    size = int(split)
+    if whole > MAX_PARTS * size:
+        return None
     return [min(size, whole - start) for start in range(0, whole, size)]
 
 

@@ -9,18 +9,26 @@ import onnx
 
 from pipeline.graph.editing import Names
 from pipeline.graph.shapes import Shapes
+from targets.errors import BadInput
+
+# All copies together, beyond what the file holds: networks share a few tensors, not a large one a thousand times.
+MAX_COPIED_BYTES = 2**30
 
 
 def initialisers_are_unshared(proto: onnx.ModelProto, bound: Shapes) -> None:
     values = {tensor.name: tensor for tensor in proto.graph.initializer}
     names = Names(proto.graph)
     seen: Counter[str] = Counter()
+    budget_bytes = MAX_COPIED_BYTES + sum(len(tensor.raw_data) for tensor in values.values())
     for node in proto.graph.node:
         for position, name in enumerate(node.input):
             if name not in values:
                 continue
             seen[name] += 1
             if seen[name] > 1:
+                budget_bytes -= len(values[name].raw_data)
+                if budget_bytes < 0:
+                    raise BadInput(f"Tensor {name!r} is read so often that a copy for each reader fits no memory.")
                 own = proto.graph.initializer.add()
                 own.CopyFrom(values[name])
                 own.name = names.fresh(f"{name}#{seen[name]}")

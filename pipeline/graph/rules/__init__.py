@@ -29,6 +29,9 @@ from pipeline.graph.rules import (
 from pipeline.graph.rules.node import Node, Outputs, refuse
 from pipeline.graph.rules.sizes import follow_sizes
 
+# No network has so many channels, even flattened with their space; a label for each would fill the memory.
+MAX_FOLLOWED = 2**22
+
 Rule = Callable[[Node, Labelling], Outputs]
 
 FAMILIES = (
@@ -51,9 +54,12 @@ def follow(node: Node, run: Labelling) -> Outputs:
     rule = RULES.get((node.domain, node.op))
     if rule is None:
         return refuse(node, run, "is an operator without a coupling rule")
+    longest = max((size for name in node.outputs for size in node.shapes.get(name, ())), default=0)
     labelled = [name for name in node.inputs if run.tensors.get(name) is not None]
     if any(0 in node.shapes.get(name, ()) for name in (*labelled, *node.outputs)):
         return refuse(node, run, "reads or makes a tensor without elements")
     if node.op != "MaxUnpool" and any(name in run.numbered for name in node.inputs):
         return refuse(node, run, "reads the positions of a pooling's maxima, which number all channels")
+    if labelled and longest > MAX_FOLLOWED:
+        return refuse(node, run, f"makes an axis of {longest} entries, which is too long to follow")
     return rule(node, run)

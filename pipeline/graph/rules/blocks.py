@@ -1,7 +1,7 @@
 """Channels become space and space becomes channels."""
 
 from pipeline.graph.labels import Labelling, simplify
-from pipeline.graph.rules.node import Node, Outputs
+from pipeline.graph.rules.node import Node, Outputs, refuse
 
 
 def depth_to_space(node: Node, run: Labelling) -> Outputs:
@@ -10,6 +10,8 @@ def depth_to_space(node: Node, run: Labelling) -> Outputs:
     if labels is None:
         return (None,)
     block = int(node.attributes["blocksize"])
+    if labels.ndim != 4 or block < 1 or labels.shape[1] % block**2:
+        return refuse(node, run, f"has blocks of {block}, into which its input of {labels.shape} does not divide")
     n, c, h, w = labels.shape
     if node.attributes.get("mode", b"DCR") == b"CRD":
         blocks = labels.reshape(n, c // block**2, block, block, h, w).transpose(0, 1, 4, 2, 5, 3)
@@ -23,6 +25,8 @@ def space_to_depth(node: Node, run: Labelling) -> Outputs:
     if labels is None:
         return (None,)
     block = int(node.attributes["blocksize"])
+    if labels.ndim != 4 or block < 1 or labels.shape[2] % block or labels.shape[3] % block:
+        return refuse(node, run, f"has blocks of {block}, into which its input of {labels.shape} does not divide")
     n, c, h, w = labels.shape
     blocks = labels.reshape(n, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4)
     return (simplify(blocks.reshape(n, c * block**2, h // block, w // block)),)

@@ -76,6 +76,8 @@ def _convolve(node: Node, run: Labelling, *, transposed: bool) -> Outputs:
         return refuse(node, run, "has a weight or shape that is computed: not followed yet")
     groups = int(node.attributes.get("group", 1))
     source = node.input_shape(0)
+    if len(weight) != len(shape) or len(shape) < 3 or (source is not None and len(source) != len(shape)):
+        return refuse(node, run, "has a weight of another rank than its input")
     if groups < 1 or shape[1] % groups or (source is not None and source[1] % groups):
         return refuse(node, run, f"has {groups} groups, into which its channels do not divide")
     wanted = weight[0] if transposed else weight[1] * groups
