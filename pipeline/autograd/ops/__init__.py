@@ -26,3 +26,6 @@ RULES: dict[str, Rule] = {
     **resize.RULES,
     **shape.RULES,
 }
+
+# domain -> operator -> rule; every table of rules there is
+DOMAINS: dict[str, dict[str, Rule]] = {"": RULES}

@@ -76,7 +76,7 @@ def _split(node: Node) -> Operation:
         lengths = attribute if split is None else split.ints
         if lengths is None:
             lengths = split_lengths(x.shape[axis], outputs)
-        return torch.split(x, list(lengths), axis)
+        return tuple(torch.split(x, list(lengths), axis))
 
     return apply
 
@@ -207,17 +207,17 @@ RULES: dict[str, Rule] = {
     "Cast": Rule(_cast),
     "CastLike": Rule(_cast_like),
     "Concat": Rule(_concat),
-    "ConstantOfShape": Rule(_constant_of_shape, sizes=frozenset({0})),
+    "ConstantOfShape": Rule(_constant_of_shape, sizes=frozenset({0}), gradient="none"),
     "DepthToSpace": Rule(_depth_to_space),
     "Dropout": Rule(_dropout, sizes=frozenset({1, 2}), trains=True),
     "Expand": Rule(_expand, sizes=frozenset({1})),
     "Flatten": Rule(_flatten),
     "Gather": Rule(_gather),
     "Identity": Rule(lambda node: _identity),
-    "Range": Rule(_range, sizes=frozenset({0, 1, 2})),
+    "Range": Rule(_range, sizes=frozenset({0, 1, 2}), gradient="none"),
     "Reshape": Rule(_reshape, sizes=frozenset({1})),
-    "Shape": Rule(_shape),
-    "Size": Rule(_size),
+    "Shape": Rule(_shape, gradient="none"),
+    "Size": Rule(_size, gradient="none"),
     "Slice": Rule(_slice, sizes=frozenset({1, 2, 3, 4})),
     "SpaceToDepth": Rule(_space_to_depth),
     "Split": Rule(_split, sizes=frozenset({1})),
