@@ -26,7 +26,7 @@ def _check_kernel(node: Node) -> None:
         _check_rank(node, len(kernel))
 
 
-def _conv(node: Node) -> Operation:
+def build_convolution(node: Node) -> Operation:
     window, groups = read_window(node), node.attributes.get("group", 1)
     _check_kernel(node)
 
@@ -91,6 +91,6 @@ def _crop(
 
 
 RULES: dict[str, Rule] = {
-    "Conv": Rule(_conv),
+    "Conv": Rule(build_convolution),
     "ConvTranspose": Rule(_conv_transpose),
 }
