@@ -117,6 +117,43 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor, *, interleaved: bool, width:
     return torch.cat([turned, rest], -1)
 
 
+def _linear_attention(node: Node) -> Operation:
+    """One step after the other: the state decays, is corrected, written to and read, as the update rule says."""
+    get = node.attributes.get
+    q_heads, kv_heads, scale = get("q_num_heads"), get("kv_num_heads"), get("scale", 0.0)
+    get("update_rule")  # which of decay and beta are there says the same
+    get("chunk_size")  # how fast, not what
+
+    def apply(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        past: Tensor | None = None,
+        decay: Tensor | None = None,
+        beta: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+        kept = q.dtype if past is None else past.dtype
+        queries, keys, values = (split_heads(x.to(dtype), h) for x, h in ((q, q_heads), (k, kv_heads), (v, kv_heads)))
+        factor = scale or 1 / math.sqrt(queries.shape[-1])
+        state = keys.new_zeros((*keys.shape[:2], keys.shape[-1], values.shape[-1])) if past is None else past.to(dtype)
+        fades = None if decay is None else split_heads(decay.to(dtype), kv_heads).exp()
+        rates = None if beta is None else split_heads(beta.to(dtype), beta.shape[-1])
+        rows = []
+        for step in range(queries.shape[2]):
+            key, value = keys[:, :, step], values[:, :, step]
+            if fades is not None:
+                state = state * fades[:, :, step].unsqueeze(-1)
+            if rates is not None:
+                value = rates[:, :, step] * (value - torch.einsum("bhdm,bhd->bhm", state, key))
+            state = state + key.unsqueeze(-1) * value.unsqueeze(-2)
+            read = state.repeat_interleave(q_heads // kv_heads, 1)
+            rows.append(factor * torch.einsum("bhd,bhdm->bhm", queries[:, :, step], read))
+        return torch.stack(rows, 1).flatten(2).to(q.dtype), state.to(kept)
+
+    return apply
+
+
 def _rotary_embedding(node: Node) -> Operation:
     interleaved, width = bool(node.attributes.get("interleaved", 0)), node.attributes.get("rotary_embedding_dim", 0)
     heads = node.attributes.get("num_heads", 0)
@@ -151,6 +188,7 @@ def _tensor_scatter(node: Node) -> Operation:
 
 RULES: dict[str, Rule] = {
     "Attention": Rule(_attention),
+    "LinearAttention": Rule(_linear_attention, remark="unrolled step by step"),
     "RotaryEmbedding": Rule(_rotary_embedding),
     "TensorScatter": Rule(_tensor_scatter),
 }

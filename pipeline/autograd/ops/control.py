@@ -75,9 +75,21 @@ def _scan(node: Node) -> Operation:
     return apply
 
 
+def _sequence_map(node: Node) -> Operation:
+    body = node.bodies["body"]
+
+    def apply(run: Run, first: list[Tensor], *others: Value) -> tuple[list[Tensor], ...]:
+        columns = [entry if isinstance(entry, list) else [entry] * len(first) for entry in (first, *others)]
+        rows = [run(body, entries) for entries in zip(*columns, strict=True)]
+        return tuple([_tensor(entry) for entry in column] for column in zip(*rows, strict=True))
+
+    return apply
+
+
 TRACED = "runs as Python does: torch.compile and torch.export trace it only where nothing hangs on tensors' values"
 RULES: dict[str, Rule] = {
     "If": Rule(_if, sizes=frozenset({0}), runs=True, remark=TRACED),
     "Loop": Rule(_loop, sizes=frozenset({0, 1}), runs=True, remark=TRACED),
+    "SequenceMap": Rule(_sequence_map, runs=True),
     "Scan": Rule(_scan, runs=True, since=9, remark="unrolled by torch.compile and torch.export"),
 }

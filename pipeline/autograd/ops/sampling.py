@@ -9,7 +9,6 @@ from torch import Tensor
 
 from pipeline.autograd.node import Node, Operation, Rule
 from pipeline.autograd.ops.windows import read_window
-from pipeline.autograd.sizes import Sizes
 
 GRID_MODES = {
     "bilinear": "bilinear",

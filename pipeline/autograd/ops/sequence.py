@@ -12,7 +12,7 @@ Sequence = list[Tensor]
 
 def _empty(node: Node) -> Operation:
     node.attributes.get("dtype", next(iter(TORCH_TYPES)))  # nothing has no type
-    return lambda: []
+    return list
 
 
 def _insert(node: Node) -> Operation:

@@ -125,12 +125,17 @@ def _dropout(node: Node) -> Operation:
     attribute = node.attributes.get("ratio", 0.5)
     node.attributes.get("seed")  # torch's own generator is used
     node.attributes.get("is_test")  # before opset 7: train() and eval() decide
-    if node.wants(1):
-        raise node.refusal("the mask as an output")
+    masked, wide = node.wants(1), node.opset >= 10  # before, the mask has the type of x
 
-    def apply(mode: Mode, x: Tensor, ratio: Sizes | None = None, training_mode: Sizes | None = None) -> Tensor:
+    def apply(mode: Mode, x: Tensor, ratio: Sizes | None = None, training_mode: Sizes | None = None) -> Any:
         share = ratio.floats[0] if ratio is not None else (attribute if node.opset < 12 else 0.5)
-        return F.dropout(x, share, mode.training)
+        if not masked:
+            return F.dropout(x, share, mode.training)
+        kept = torch.ones_like(x, dtype=torch.bool)
+        if mode.training:
+            kept = torch.rand_like(x, dtype=torch.float32) >= share
+            x = x * kept / (1 - share) if share < 1 else x * 0
+        return x, kept if wide else kept.to(x.dtype)
 
     return apply
 
