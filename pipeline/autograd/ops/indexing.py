@@ -146,14 +146,14 @@ def _unique(node: Node) -> Operation:
     def apply(x: Tensor) -> tuple[Tensor, ...]:
         along = x.reshape(-1) if axis is None else x
         dim = 0 if axis is None else axis
-        values, inverse, counts = torch.unique(along, sorted=True, return_inverse=True, return_counts=True, dim=dim)
+        _, inverse, counts = torch.unique(along, sorted=True, return_inverse=True, return_counts=True, dim=dim)
         places = torch.arange(inverse.shape[0], device=x.device)
         first = torch.full_like(counts, inverse.shape[0]).scatter_reduce(0, inverse, places, "amin")
         if not ordered:  # in the order of their first appearance
             order = torch.argsort(first)
-            values, first, counts = values.index_select(dim, order), first[order], counts[order]
+            first, counts = first[order], counts[order]
             inverse = torch.argsort(order)[inverse]
-        return values, first, inverse, counts
+        return along.index_select(dim, first), first, inverse, counts  # the gradient goes to the first of equals
 
     return apply
 

@@ -27,6 +27,11 @@ def _batch_normalization(node: Node) -> Operation:
     outputs = sum(node.wants(index) for index in range(3))
 
     def apply(mode: Mode, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Any:
+        if not mode.training and not owned and (mean.requires_grad or variance.requires_grad):
+            shape = (-1, *[1] * (x.dim() - 2))  # torch's own passes no gradient to statistics that are computed
+            factor = scale * torch.rsqrt(variance + epsilon)
+            y = (x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+            return y if outputs == 1 else (y, mean, variance)
         if not mode.training:
             y = F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
             return y if outputs == 1 else (y, mean, variance)
