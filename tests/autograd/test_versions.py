@@ -19,7 +19,7 @@ from tests.autograd.operator_cases import TABLES, Call, feeds, graph_of
 RUNTIME_OPSET = 26  # the newest that ONNX Runtime 1.31 runs; newer versions meet ONNX's own reference evaluator
 # Version 22 of these adds bfloat16 and nothing else, and ONNX Runtime lacks it: what it computes at opset 21 must hold.
 BY_THE_VERSION_BEFORE: Mapping[str, int] = {"GlobalLpPool": 22, "MaxRoiPool": 22, "RoiAlign": 22}
-# Operators that take or give sequences, or hold graphs: their cases are whole graphs (test_control.py).
+# Operators that take or give sequences, or hold graphs: their cases are whole graphs (test_bodies.py).
 IN_GRAPHS = frozenset(
     {
         "ConcatFromSequence", "If", "Loop", "Scan", "SequenceAt", "SequenceConstruct", "SequenceEmpty",
@@ -60,6 +60,7 @@ def expected(domain: str, op: str, version: int, made: Call) -> list[Array]:
     return by_runtime(graph, given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("domain", "op", "version"), list(versions()))
 def test_every_version_computes_what_the_runtime_computes(domain, op, version):
     tried = calls(domain, op, version)
