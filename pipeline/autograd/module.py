@@ -1,6 +1,6 @@
 """OnnxModule: an ONNX graph as an nn.Module, and back."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,10 +9,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from pipeline.autograd.bodies import stored, without_functions
 from pipeline.autograd.dtypes import to_numpy, to_torch
 from pipeline.autograd.names import escape
-from pipeline.autograd.node import Mode, Value
-from pipeline.autograd.plan import Step, as_tuple, make_plan
+from pipeline.autograd.node import Body, Mode, Step, Value
+from pipeline.autograd.plan import all_steps, as_tuple, constant_array, make_plan
 from pipeline.autograd.sizes import Sizes
 from targets.errors import BadInput
 
@@ -31,14 +32,17 @@ class OnnxModule(nn.Module):
     `momentum` is the batch's share in running statistics (torch's convention, where ONNX writes the complement), for
     every norm alike; negative: each norm's own, as the graph gives it.
 
+    Functions of the model's own are inlined, If, Loop and Scan run as Python does (a condition or count that is a
+    tensor is read from it, which torch.compile and torch.export cannot trace). Tensors of inner graphs go by the names
+    of the outputs they serve, e.g. "y/then_branch/w".
+
     BadInput at construction where a node has no gradient rule; the model itself is copied, never changed.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__()
-        plan = make_plan(model)
-        self._proto = onnx.ModelProto()
-        self._proto.CopyFrom(model)
+        self._proto = without_functions(model)
+        plan = make_plan(self._proto)
         self._steps = plan.steps
         self._known = dict(plan.known)
         self._taps: dict[str, dict[int, Tap]] = {}
@@ -60,22 +64,35 @@ class OnnxModule(nn.Module):
     def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
         """Graph inputs in order, or by name, -> the graph's one output, or a tuple of them in order."""
         values: dict[str, Value] = self._bind(inputs, named)
-        mode = Mode(self.training, None if self.momentum < 0 else self.momentum)
         tensors = {name: self.get_tensor(name) for name in self.tensor_names}
-        for step in self._steps:
+        self._run(self._steps, values, tensors)
+        outputs = tuple(self._tensor(name, values, tensors) for name in self.output_names)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _run(self, steps: Sequence[Step], values: dict[str, Value], tensors: Mapping[str, Tensor]) -> None:
+        """Runs the steps in order; `values` gains what they make and loses what nobody reads any more."""
+        mode = Mode(self.training, None if self.momentum < 0 else self.momentum)
+
+        def run_body(body: Body, given: Sequence[Value]) -> tuple[Value, ...]:
+            values.update(zip(body.inputs, given, strict=True))
+            self._run(body.steps, values, tensors)
+            return tuple(values[name] if name in values else tensors[name] for name in body.outputs)
+
+        for step in steps:
             arguments = [self._argument(step, index, values, tensors) for index in range(len(step.node.inputs))]
             for index, tap in self._taps.get(step.node.name, {}).items():
                 activation = arguments[index]
                 assert isinstance(activation, Tensor)  # `tap` refuses sizes
                 arguments[index] = tap(activation)
-            results = step.apply(mode, *arguments) if step.trains else step.apply(*arguments)
+            if step.rule.runs:
+                results = step.apply(run_body, *arguments)
+            else:
+                results = step.apply(mode, *arguments) if step.rule.trains else step.apply(*arguments)
             if not any(isinstance(argument, Tensor) for argument in arguments):
                 results = self._placed(results)
             values.update(zip(step.node.outputs, as_tuple(results), strict=False))  # unused outputs may be left out
             for name in step.release:
                 values.pop(name, None)
-        outputs = tuple(self._tensor(name, values, tensors) for name in self.output_names)
-        return outputs[0] if len(outputs) == 1 else outputs
 
     @contextmanager
     def tap(self, taps: Mapping[tuple[str, int], Tap]) -> Iterator[None]:
@@ -88,7 +105,7 @@ class OnnxModule(nn.Module):
         merged = {name: dict(functions) for name, functions in self._taps.items()}
         for (name, index), function in taps.items():
             step = steps.get(name)
-            if step is None or not step.node.has(index) or index in step.sizes:
+            if step is None or not step.node.has(index) or index in step.rule.sizes:
                 raise BadInput(f"Node {name} has no activation at input {index} to tap.")
             if index in merged.get(name, {}):
                 raise BadInput(f"Input {index} of node {name} is tapped already.")
@@ -106,7 +123,7 @@ class OnnxModule(nn.Module):
 
     def statistics(self) -> list[tuple[Tensor, Tensor]]:
         """The buffers (running mean, running variance) of each norm that train() updates, in graph order."""
-        norms = [step.node for step in self._steps if step.node.op == "BatchNormalization"]
+        norms = [step.node for step in all_steps(self._steps) if step.node.op == "BatchNormalization"]
         owning = [node for node in norms if {3, 4} <= node.initialised]
         return [(self.get_tensor(node.inputs[3]), self.get_tensor(node.inputs[4])) for node in owning]
 
@@ -114,15 +131,25 @@ class OnnxModule(nn.Module):
         """A copy of the model with parameters and running statistics as they are now; others keep every byte."""
         model = onnx.ModelProto()
         model.CopyFrom(self._proto)
-        for tensor in model.graph.initializer:
-            if tensor.name in self.tensor_names:
-                self._write(tensor, tensor.name)
-        for node in model.graph.node:
-            if node.op_type == "Constant" and node.output[0] in self.tensor_names:
-                for attribute in node.attribute:
-                    if attribute.name == "value":
-                        self._write(attribute.t, node.output[0])
+        for name, holder in stored(model.graph):
+            if name not in self.tensor_names:
+                continue
+            if isinstance(holder, onnx.TensorProto):
+                self._write(holder, name)
+            else:
+                self._write_constant(holder, name)
         return model
+
+    def _write_constant(self, node: onnx.NodeProto, name: str) -> None:
+        """Numbers listed in attributes of their own become a tensor, where they changed."""
+        (attribute,) = node.attribute
+        if attribute.name == "value":
+            self._write(attribute.t, name)
+            return
+        listed, now = constant_array(node), to_numpy(self.get_tensor(name))
+        if now.tobytes() != listed.tobytes():
+            node.ClearField("attribute")
+            node.attribute.append(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(now, name)))
 
     def _write(self, target: onnx.TensorProto, name: str) -> None:
         old = np.asarray(onnx.numpy_helper.to_array(target))
@@ -147,7 +174,7 @@ class OnnxModule(nn.Module):
         name = step.node.inputs[index]
         if not name:
             return None
-        if index not in step.sizes:
+        if index not in step.rule.sizes:
             return self._tensor(name, values, tensors)
         known = self._known.get(name)
         if known is not None:
@@ -157,7 +184,7 @@ class OnnxModule(nn.Module):
 
     def _tensor(self, name: str, values: Mapping[str, Value], tensors: Mapping[str, Tensor]) -> Tensor:
         value = tensors[name] if name in tensors else values[name]
-        return value.tensor(self._device()) if isinstance(value, Sizes) else value
+        return value.tensor(self._device()) if isinstance(value, Sizes) else value  # type: ignore[return-value]
 
     def _placed(self, results: Any) -> Any:
         """What came from sizes alone was made on the host: moved to where the module is."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnx
@@ -11,8 +11,12 @@ from torch import Tensor
 from pipeline.autograd.sizes import Sizes
 from targets.errors import BadInput
 
-Value = Tensor | Sizes
+Value = Tensor | Sizes | list[Tensor]  # a list is ONNX's sequence of tensors
 Operation = Callable[..., Any]  # positional inputs (None where left out) -> one Value or a tuple of them
+
+# "exact": that of the function wherever it has one; "straight-through": rounding counts as the identity;
+# "none": the outputs, or the inputs they depend on, are not floats.
+Gradient = Literal["exact", "straight-through", "none"]
 
 
 class Mode(NamedTuple):
@@ -39,9 +43,33 @@ class Attributes:
         return sorted(self._unread)
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One node, ready to run. `sizes`: inputs handed over as Sizes. `release`: values nobody reads afterwards."""
+
+    node: "Node"
+    apply: Operation
+    rule: "Rule"
+    release: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A graph inside a node. Its names are unique in the whole model, so it runs on the model's own values."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+    captured: frozenset[str]  # values from outside that it reads
+
+
 @dataclass(frozen=True)
 class Node:
-    """One ONNX node, as the rules see it. `initialised`: indices of the inputs that are initialisers."""
+    """One ONNX node, as the rules see it.
+
+    `opset` is that of the node's domain. `initialised`: indices of the inputs that are initialisers. `carried`: its
+    output is dequantised and nothing else, so it may stay a float. `bodies`: inner graphs, by attribute.
+    """
 
     name: str
     op: str
@@ -50,6 +78,8 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Attributes = field(repr=False)
     initialised: frozenset[int] = frozenset()
+    carried: bool = False
+    bodies: Mapping[str, Body] = field(default_factory=dict, repr=False)
 
     def refusal(self, reason: str) -> BadInput:
         """The error for what has no rule: names node and op, and says what still works."""
@@ -73,26 +103,52 @@ class Rule:
 
     `build(node)` checks the attributes (raising `node.refusal`) and returns the operation. `sizes` are the inputs that
     the operation takes as `Sizes`: shapes, axes, bounds. With `trains`, the operation's first argument is the
-    module's `Mode`.
+    module's `Mode`; with `runs`, it is a function that runs a `Body` on values. `since` is the first opset (from 7 on)
+    that the rule reads; `remark` says in a few words what a reader of the operator table must know.
     """
 
     build: Callable[[Node], Operation]
     sizes: frozenset[int] = frozenset()
     trains: bool = False
+    gradient: Gradient = "exact"
+    runs: bool = False
+    since: int = 7
+    remark: str = ""
 
 
-def read_node(proto: onnx.NodeProto, opset: int, initialisers: Mapping[str, Any]) -> Node:
+def read_node(
+    proto: onnx.NodeProto,
+    opset: int,
+    initialisers: Mapping[str, Any],
+    bodies: Mapping[str, Body] | None = None,
+    *,
+    carried: bool = False,
+) -> Node:
     """The node as the rules see it."""
-    values = {attribute.name: _plain(onnx.helper.get_attribute_value(attribute)) for attribute in proto.attribute}
+    values = {
+        attribute.name: _plain(onnx.helper.get_attribute_value(attribute))
+        for attribute in proto.attribute
+        if attribute.type not in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.TYPE_PROTO)
+    }
     initialised = frozenset(index for index, name in enumerate(proto.input) if name in initialisers)
     return Node(
-        proto.name, proto.op_type, opset, tuple(proto.input), tuple(proto.output), Attributes(values), initialised
+        proto.name or f"(unnamed, of output {next(filter(None, proto.output), 'none')})",
+        proto.op_type,
+        opset,
+        tuple(proto.input),
+        tuple(proto.output),
+        Attributes(values),
+        initialised,
+        carried,
+        bodies or {},
     )
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], bytes):
+        return [entry.decode() for entry in value]
     if isinstance(value, onnx.TensorProto):
         return np.asarray(onnx.numpy_helper.to_array(value))
     return value

@@ -68,6 +68,26 @@ def _swish(node: Node) -> Operation:
     return lambda x: F.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
 
 
+def _swiglu(node: Node) -> Operation:
+    swish = _swish(node)
+    return lambda gate, value: swish(gate) * value
+
+
+def _shrink(node: Node) -> Operation:
+    bias, threshold = node.attributes.get("bias", 0.0), node.attributes.get("lambd", 0.5)
+
+    def apply(x: Tensor) -> Tensor:
+        outside = torch.where(x > threshold, x - bias, torch.where(x < -threshold, x + bias, torch.zeros_like(x)))
+        return outside.to(x.dtype)
+
+    return apply
+
+
+def _hardmax(x: Tensor, dim: int) -> Tensor:
+    """One at the first maximum; its gradient is zero."""
+    return torch.zeros_like(x).scatter(dim, x.argmax(dim, keepdim=True), 1.0)
+
+
 def _softmax(function: Callable[..., Tensor]) -> Callable[[Node], Operation]:
     """Since opset 13 over one axis; before, over all axes from `axis` on, flattened."""
 
@@ -105,16 +125,19 @@ RULES: dict[str, Rule] = {
     "Gelu": Rule(_gelu),
     "HardSigmoid": Rule(_hard_sigmoid),
     "HardSwish": _plain(F.hardswish),
+    "Hardmax": Rule(_softmax(_hardmax), gradient="none"),
     "LeakyRelu": Rule(_of_alpha(F.leaky_relu, 0.01)),
     "LogSoftmax": Rule(_softmax(F.log_softmax)),
     "Mish": _plain(F.mish),
     "PRelu": Rule(_prelu),
     "Relu": _plain(torch.relu),
     "Selu": Rule(_selu),
+    "Shrink": Rule(_shrink),
     "Sigmoid": _plain(torch.sigmoid),
     "Softmax": Rule(_softmax(F.softmax)),
     "Softplus": _plain(F.softplus),
     "Softsign": _plain(F.softsign),
+    "SwiGLU": Rule(_swiglu),
     "Swish": Rule(_swish),
     "Tanh": _plain(torch.tanh),
     "ThresholdedRelu": Rule(_thresholded_relu),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,7 +27,7 @@ def _check_kernel(node: Node) -> None:
         _check_rank(node, len(kernel))
 
 
-def _conv(node: Node) -> Operation:
+def build_convolution(node: Node) -> Operation:
     window, groups = read_window(node), node.attributes.get("group", 1)
     _check_kernel(node)
 
@@ -90,7 +91,22 @@ def _crop(
     return pairs
 
 
+def _causal_conv(node: Node) -> Operation:
+    activation = node.attributes.get("activation", "none")
+    if activation not in ("none", "silu", "swish"):
+        raise node.refusal(f"activation {activation!r} is unknown")
+
+    def apply(x: Tensor, weight: Tensor, bias: Tensor | None = None, past: Tensor | None = None) -> tuple[Tensor, ...]:
+        reach = weight.shape[2] - 1
+        whole = F.pad(x, (reach, 0)) if past is None else torch.cat([past, x], 2)
+        y = F.conv1d(whole, weight, bias, groups=weight.shape[0])
+        return y if activation == "none" else F.silu(y), whole[:, :, whole.shape[2] - reach :]
+
+    return apply
+
+
 RULES: dict[str, Rule] = {
-    "Conv": Rule(_conv),
+    "CausalConvWithState": Rule(_causal_conv),
+    "Conv": Rule(build_convolution),
     "ConvTranspose": Rule(_conv_transpose),
 }

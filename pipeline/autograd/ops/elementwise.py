@@ -6,10 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pipeline.autograd.node import Node, Operation, Rule
+from pipeline.autograd.node import Gradient, Node, Operation, Rule
 
 
-def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Rule:
+def _binary(function: Callable[[Tensor, Tensor], Tensor], gradient: Gradient = "exact") -> Rule:
     """Before opset 7 broadcasting was an attribute with rules of its own: refused."""
 
     def build(node: Node) -> Operation:
@@ -18,11 +18,11 @@ def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Rule:
             raise node.refusal("broadcast as before opset 7; convert the model to opset 13 or newer")
         return function
 
-    return Rule(build)
+    return Rule(build, gradient=gradient)
 
 
-def _unary(function: Callable[[Tensor], Tensor]) -> Rule:
-    return Rule(lambda node: function)
+def _unary(function: Callable[[Tensor], Tensor], gradient: Gradient = "exact") -> Rule:
+    return Rule(lambda node: function, gradient=gradient)
 
 
 def _variadic(function: Callable[[Tensor, Tensor], Tensor]) -> Rule:
@@ -63,7 +63,7 @@ RULES: dict[str, Rule] = {
     "Acos": _unary(torch.acos),
     "Acosh": _unary(torch.acosh),
     "Add": _binary(torch.add),
-    "And": _binary(torch.logical_and),
+    "And": _binary(torch.logical_and, "none"),
     "Asin": _unary(torch.asin),
     "Asinh": _unary(torch.asinh),
     "Atan": _unary(torch.atan),
@@ -72,15 +72,15 @@ RULES: dict[str, Rule] = {
     "Cos": _unary(torch.cos),
     "Cosh": _unary(torch.cosh),
     "Div": _binary(_divide),
-    "Equal": _binary(torch.eq),
+    "Equal": _binary(torch.eq, "none"),
     "Exp": _unary(torch.exp),
     "Floor": _unary(torch.floor),
-    "Greater": _binary(torch.gt),
-    "GreaterOrEqual": _binary(torch.ge),
-    "IsInf": Rule(_is_infinite),
-    "IsNaN": _unary(torch.isnan),
-    "Less": _binary(torch.lt),
-    "LessOrEqual": _binary(torch.le),
+    "Greater": _binary(torch.gt, "none"),
+    "GreaterOrEqual": _binary(torch.ge, "none"),
+    "IsInf": Rule(_is_infinite, gradient="none"),
+    "IsNaN": _unary(torch.isnan, "none"),
+    "Less": _binary(torch.lt, "none"),
+    "LessOrEqual": _binary(torch.le, "none"),
     "Log": _unary(torch.log),
     "Max": _variadic(torch.maximum),
     "Mean": Rule(_mean),
@@ -88,8 +88,8 @@ RULES: dict[str, Rule] = {
     "Mod": Rule(_modulo),
     "Mul": _binary(torch.mul),
     "Neg": _unary(torch.neg),
-    "Not": _unary(torch.logical_not),
-    "Or": _binary(torch.logical_or),
+    "Not": _unary(torch.logical_not, "none"),
+    "Or": _binary(torch.logical_or, "none"),
     "Pow": _binary(_power),
     "Reciprocal": _unary(torch.reciprocal),
     "Round": _unary(torch.round),
@@ -101,5 +101,5 @@ RULES: dict[str, Rule] = {
     "Sum": _variadic(torch.add),
     "Tan": _unary(torch.tan),
     "Where": Rule(lambda node: torch.where),
-    "Xor": _binary(torch.logical_xor),
+    "Xor": _binary(torch.logical_xor, "none"),
 }

@@ -1,4 +1,4 @@
-"""Matrix products: Gemm and MatMul."""
+"""Matrix products: Gemm, MatMul, Einsum, and the determinant."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from torch import Tensor
 from pipeline.autograd.node import Node, Operation, Rule
 
 
-def _gemm(node: Node) -> Operation:
+def build_gemm(node: Node) -> Operation:
     alpha, beta = node.attributes.get("alpha", 1.0), node.attributes.get("beta", 1.0)
     trans_a, trans_b = node.attributes.get("transA", 0), node.attributes.get("transB", 0)
     node.attributes.get("broadcast")  # before opset 7; what is broadcast is the same
@@ -25,7 +25,14 @@ def _gemm(node: Node) -> Operation:
     return apply
 
 
+def _einsum(node: Node) -> Operation:
+    equation = node.attributes.get("equation").replace(" ", "")
+    return lambda *operands: torch.einsum(equation, *operands)
+
+
 RULES: dict[str, Rule] = {
-    "Gemm": Rule(_gemm),
+    "Det": Rule(lambda node: torch.linalg.det),
+    "Einsum": Rule(_einsum),
+    "Gemm": Rule(build_gemm),
     "MatMul": Rule(lambda node: torch.matmul),
 }

@@ -27,6 +27,11 @@ def _batch_normalization(node: Node) -> Operation:
     outputs = sum(node.wants(index) for index in range(3))
 
     def apply(mode: Mode, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Any:
+        if not mode.training and not owned and (mean.requires_grad or variance.requires_grad):
+            shape = (-1, *[1] * (x.dim() - 2))  # torch's own passes no gradient to statistics that are computed
+            factor = scale * torch.rsqrt(variance + epsilon)
+            y = (x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+            return y if outputs == 1 else (y, mean, variance)
         if not mode.training:
             y = F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
             return y if outputs == 1 else (y, mean, variance)
@@ -104,10 +109,45 @@ def _lrn(node: Node) -> Operation:
     return apply
 
 
+def _rms_normalization(node: Node) -> Operation:
+    axis, epsilon = node.attributes.get("axis", -1), node.attributes.get("epsilon", 1e-5)
+    _refuse_stash(node)
+
+    def apply(x: Tensor, scale: Tensor) -> Tensor:
+        axes = list(range(axis % x.dim(), x.dim()))
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        return (wide * torch.rsqrt((wide * wide).mean(axes, keepdim=True) + epsilon)).to(x.dtype) * scale
+
+    return apply
+
+
+def _lp_normalization(node: Node) -> Operation:
+    axis, order = node.attributes.get("axis", -1), node.attributes.get("p", 2)
+
+    def apply(x: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, order, axis, keepdim=True)
+        return x / torch.where(norm == 0, torch.ones_like(norm), norm)
+
+    return apply
+
+
+def _mean_variance_normalization(node: Node) -> Operation:
+    axes = list(node.attributes.get("axes", (0, 2, 3)))
+
+    def apply(x: Tensor) -> Tensor:
+        centred = x - x.mean(axes, keepdim=True)
+        return centred / ((centred * centred).mean(axes, keepdim=True).sqrt() + 1e-9)  # ONNX gives the constant
+
+    return apply
+
+
 RULES: dict[str, Rule] = {
     "BatchNormalization": Rule(_batch_normalization, trains=True),
     "GroupNormalization": Rule(_group_normalization),
     "InstanceNormalization": Rule(_instance_normalization),
     "LRN": Rule(_lrn),
     "LayerNormalization": Rule(_layer_normalization),
+    "LpNormalization": Rule(_lp_normalization),
+    "MeanVarianceNormalization": Rule(_mean_variance_normalization),
+    "RMSNormalization": Rule(_rms_normalization),
 }

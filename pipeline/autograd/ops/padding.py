@@ -1,8 +1,7 @@
 """Pad: constant, and the modes that repeat the input."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,13 +9,11 @@ from pipeline.autograd.node import Node, Operation, Rule
 from pipeline.autograd.ops.windows import pad
 from pipeline.autograd.sizes import Sizes
 
-NUMPY_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-
 
 def _pad(node: Node) -> Operation:
     mode, given_value = node.attributes.get("mode", "constant"), node.attributes.get("value", 0.0)
     given_pads = node.attributes.get("pads", node.attributes.get("paddings"))
-    if mode != "constant" and mode not in NUMPY_MODES:
+    if mode != "constant" and mode not in MODES:
         raise node.refusal(f"mode {mode!r} is unknown")
 
     def apply(x: Tensor, pads: Sizes | None = None, value: Sizes | None = None, axes: Sizes | None = None) -> Tensor:
@@ -33,16 +30,26 @@ def _pad(node: Node) -> Operation:
     return apply
 
 
+def _reflected(at: Tensor, size: int) -> Tensor:
+    return (size - 1) - ((at % max(2 * size - 2, 1)) - (size - 1)).abs()
+
+
+# position counted from the first entry, size -> the position that is read
+MODES: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "edge": lambda at, size: at.clamp(0, size - 1),
+    "reflect": _reflected,
+    "wrap": lambda at, size: at % size,
+}
+
+
 def _repeat(x: Tensor, padding: Sequence[tuple[int, int]], mode: str) -> Tensor:
-    """Reads each axis at the indices that numpy's mode of the same name gives; negative amounts crop."""
+    """Reads each axis beyond its ends as the mode says; negative amounts crop first."""
     for axis, (begin, end) in enumerate(padding):
         if begin == end == 0:
             continue
-        indices = np.arange(x.shape[axis])
-        indices = indices[max(-begin, 0) : len(indices) - max(-end, 0)]
-        widths = (max(begin, 0), max(end, 0))
-        indices = np.pad(indices, widths, mode=NUMPY_MODES[mode])  # type: ignore[call-overload]
-        x = x.index_select(axis, torch.tensor(indices.tolist(), dtype=torch.int64, device=x.device))
+        first, last = max(-begin, 0), x.shape[axis] - max(-end, 0)
+        at = torch.arange(-max(begin, 0), last - first + max(end, 0), device=x.device)
+        x = x.index_select(axis, first + MODES[mode](at, last - first))
     return x
 
 

@@ -1,5 +1,6 @@
 """Pools: windows of maxima, means and norms, and the global ones."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ MAX_POOL: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 AVERAGE_POOL: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def _kernel(node: Node) -> tuple[int, ...]:
+def read_kernel(node: Node) -> tuple[int, ...]:
     kernel = tuple(node.attributes.get("kernel_shape"))
     if len(kernel) not in MAX_POOL:
         raise node.refusal(f"{len(kernel)} spatial axes, where torch has kernels for 1, 2 and 3")
@@ -45,16 +46,20 @@ def _overhang(
 
 
 def _max_pool(node: Node) -> Operation:
-    window, kernel, ceil = read_window(node), _kernel(node), bool(node.attributes.get("ceil_mode", 0))
-    rank = len(kernel)
-    node.attributes.get("storage_order")  # concerns the indices only
-    if node.wants(1):
-        raise node.refusal("indices of the maxima as an output")
+    window, kernel, ceil = read_window(node), read_kernel(node), bool(node.attributes.get("ceil_mode", 0))
+    rank, indexed = len(kernel), node.wants(1)
+    by_columns = bool(node.attributes.get("storage_order", 0))
     stride, dilation, pool = window.stride(rank), window.dilation(rank), MAX_POOL[rank]
 
-    def apply(x: Tensor) -> Tensor:
+    def apply(x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         padding = window.padding(x.shape[2:], kernel)
         result: Tensor
+        if indexed:
+            whole = _overhang(x.shape[2:], kernel, window, padding, ceil=ceil)
+            result, places = pool(pad(x, whole, float("-inf")), kernel, stride, 0, dilation, return_indices=True)
+            return result, _in_input(places, x.shape, whole, by_columns=by_columns)
+        if not x.is_floating_point():
+            return pool_whole(x)
         if _torch_pads(padding, kernel):
             begins = tuple(begin for begin, _ in padding)
             result = pool(x, kernel, stride, begins, dilation, ceil_mode=ceil)
@@ -63,7 +68,29 @@ def _max_pool(node: Node) -> Operation:
             result = pool(pad(x, whole, float("-inf")), kernel, stride, 0, dilation)
         return result
 
+    def pool_whole(x: Tensor) -> Tensor:
+        """Integers of up to 24 bits are exact as floats."""
+        wide = apply(x.float())
+        assert isinstance(wide, Tensor)
+        return wide.to(x.dtype)
+
     return apply
+
+
+def _in_input(places: Tensor, shape: Sequence[int], padding: Sequence[tuple[int, int]], *, by_columns: bool) -> Tensor:
+    """Positions in each padded image -> positions in the whole input, flattened, as ONNX counts them."""
+    spatial = list(shape[2:])
+    padded = [size + begin + end for size, (begin, end) in zip(spatial, padding, strict=True)]
+    coordinates = []
+    for size, (begin, _) in zip(reversed(padded), reversed(padding), strict=True):
+        coordinates.insert(0, places % size - begin)
+        places = torch.div(places, size, rounding_mode="floor")
+    flat = torch.zeros_like(places)
+    order = reversed(range(len(spatial))) if by_columns else range(len(spatial))
+    for axis in order:
+        flat = flat * spatial[axis] + coordinates[axis]
+    images = torch.arange(shape[0] * shape[1], device=places.device) * math.prod(spatial)
+    return flat + images.reshape(shape[0], shape[1], *[1] * len(spatial))
 
 
 def _window_sum(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
@@ -75,7 +102,7 @@ def _window_sum(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilatio
 
 
 def _average_pool(node: Node) -> Operation:
-    window, kernel, ceil = read_window(node), _kernel(node), bool(node.attributes.get("ceil_mode", 0))
+    window, kernel, ceil = read_window(node), read_kernel(node), bool(node.attributes.get("ceil_mode", 0))
     count_pad, rank = bool(node.attributes.get("count_include_pad", 0)), len(kernel)
     stride, dilation, pool = window.stride(rank), window.dilation(rank), AVERAGE_POOL[rank]
     dilated = any(step != 1 for step in dilation)
@@ -101,7 +128,7 @@ def _average_pool(node: Node) -> Operation:
 
 
 def _lp_pool(node: Node) -> Operation:
-    window, kernel, ceil = read_window(node), _kernel(node), bool(node.attributes.get("ceil_mode", 0))
+    window, kernel, ceil = read_window(node), read_kernel(node), bool(node.attributes.get("ceil_mode", 0))
     order, rank = node.attributes.get("p", 2), len(kernel)
 
     def apply(x: Tensor) -> Tensor:

@@ -33,6 +33,24 @@ def _l2(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     return norm
 
 
+def _extreme(function: Callable[..., Tensor], *, least: bool) -> Reduction:
+    """The extreme of nothing is the type's far end, as ONNX has it."""
+
+    def reduce(x: Tensor, axes: list[int], keep: bool) -> Tensor:
+        if all(x.shape[axis] for axis in axes):
+            result: Tensor = function(x, axes, keepdim=keep)
+            return result
+        empty = x.sum(axes, keepdim=keep, dtype=x.dtype if x.dtype != torch.bool else torch.int64).to(x.dtype)
+        if x.dtype == torch.bool:
+            return torch.full_like(empty, least)
+        if x.is_floating_point():
+            return torch.full_like(empty, float("inf") if least else float("-inf"))
+        ends = torch.iinfo(x.dtype)
+        return torch.full_like(empty, ends.max if least else ends.min)
+
+    return reduce
+
+
 def _rule(reduction: Reduction, inputs_from: int) -> Rule:
     """`inputs_from`: the opset since which axes are an input."""
 
@@ -59,9 +77,9 @@ RULES: dict[str, Rule] = {
     "ReduceL2": _rule(_l2, 18),
     "ReduceLogSum": _rule(lambda x, axes, keep: _sum(x, axes, keep).log(), 18),
     "ReduceLogSumExp": _rule(lambda x, axes, keep: torch.logsumexp(x, axes, keep), 18),
-    "ReduceMax": _rule(lambda x, axes, keep: x.amax(axes, keepdim=keep), 18),
+    "ReduceMax": _rule(_extreme(torch.amax, least=False), 18),
     "ReduceMean": _rule(_mean, 18),
-    "ReduceMin": _rule(lambda x, axes, keep: x.amin(axes, keepdim=keep), 18),
+    "ReduceMin": _rule(_extreme(torch.amin, least=True), 18),
     "ReduceProd": _rule(_product, 18),
     "ReduceSum": _rule(_sum, 13),
     "ReduceSumSquare": _rule(lambda x, axes, keep: _sum(x * x, axes, keep), 18),

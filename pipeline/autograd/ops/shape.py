@@ -76,7 +76,7 @@ def _split(node: Node) -> Operation:
         lengths = attribute if split is None else split.ints
         if lengths is None:
             lengths = split_lengths(x.shape[axis], outputs)
-        return torch.split(x, list(lengths), axis)
+        return tuple(torch.split(x, list(lengths), axis))
 
     return apply
 
@@ -125,12 +125,17 @@ def _dropout(node: Node) -> Operation:
     attribute = node.attributes.get("ratio", 0.5)
     node.attributes.get("seed")  # torch's own generator is used
     node.attributes.get("is_test")  # before opset 7: train() and eval() decide
-    if node.wants(1):
-        raise node.refusal("the mask as an output")
+    masked, wide = node.wants(1), node.opset >= 10  # before, the mask has the type of x
 
-    def apply(mode: Mode, x: Tensor, ratio: Sizes | None = None, training_mode: Sizes | None = None) -> Tensor:
+    def apply(mode: Mode, x: Tensor, ratio: Sizes | None = None, training_mode: Sizes | None = None) -> Any:
         share = ratio.floats[0] if ratio is not None else (attribute if node.opset < 12 else 0.5)
-        return F.dropout(x, share, mode.training)
+        if not masked:
+            return F.dropout(x, share, mode.training)
+        kept = torch.ones_like(x, dtype=torch.bool)
+        if mode.training:
+            kept = torch.rand_like(x, dtype=torch.float32) >= share
+            x = x * kept / (1 - share) if share < 1 else x * 0
+        return x, kept if wide else kept.to(x.dtype)
 
     return apply
 
@@ -207,17 +212,17 @@ RULES: dict[str, Rule] = {
     "Cast": Rule(_cast),
     "CastLike": Rule(_cast_like),
     "Concat": Rule(_concat),
-    "ConstantOfShape": Rule(_constant_of_shape, sizes=frozenset({0})),
+    "ConstantOfShape": Rule(_constant_of_shape, sizes=frozenset({0}), gradient="none"),
     "DepthToSpace": Rule(_depth_to_space),
     "Dropout": Rule(_dropout, sizes=frozenset({1, 2}), trains=True),
     "Expand": Rule(_expand, sizes=frozenset({1})),
     "Flatten": Rule(_flatten),
     "Gather": Rule(_gather),
     "Identity": Rule(lambda node: _identity),
-    "Range": Rule(_range, sizes=frozenset({0, 1, 2})),
+    "Range": Rule(_range, sizes=frozenset({0, 1, 2}), gradient="none"),
     "Reshape": Rule(_reshape, sizes=frozenset({1})),
-    "Shape": Rule(_shape),
-    "Size": Rule(_size),
+    "Shape": Rule(_shape, gradient="none"),
+    "Size": Rule(_size, gradient="none"),
     "Slice": Rule(_slice, sizes=frozenset({1, 2, 3, 4})),
     "SpaceToDepth": Rule(_space_to_depth),
     "Split": Rule(_split, sizes=frozenset({1})),
