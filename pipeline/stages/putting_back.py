@@ -30,6 +30,7 @@ SAMPLES = 1024  # a few per cent of a standard deviation; after the cut, statist
 # without one had none to begin with.
 LEFT_OVER = 0.1
 NORMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization")
+NOTHING = "no convolution is without one that may have had one"
 Progress = Callable[[int, int, str], None]
 
 
@@ -38,7 +39,7 @@ def worth_putting_back(model: Model) -> tuple[tuple[str, ...], str]:
     found = folded_convolutions(model)
     graph = model.proto.graph
     if not found:
-        return (), "no convolution is without one that may have had one"
+        return (), NOTHING
     if normalised_convolutions(model) > LEFT_OVER * len(found):
         return (), "the network has its own"
     if any(node.op_type in NORMS for node in graph.node):
@@ -46,6 +47,13 @@ def worth_putting_back(model: Model) -> tuple[tuple[str, ...], str]:
     if _makes_pictures(model):
         return (), "a network from pictures to pictures trains better without (Lim et al. 2017)"
     return found, ""
+
+
+def to_put_back(model: Model, how: str, *, trains: bool) -> tuple[tuple[str, ...], str]:
+    """The tensors to put a batch-norm behind, as `--batchnorm` says it (a key of HOW), and, where there are none, why."""
+    if not trains:
+        return (), "the network is not trained"
+    return HOW[how](model)
 
 
 def put_back(
@@ -67,7 +75,26 @@ def fold_again(trained: Model, tensors: tuple[str, ...], seed: int = 0) -> tuple
     Those that the user's own graph had stay. Raises ProofFailed where it is more than rounding.
     """
     folded = fold_batchnorm(trained, only={batchnorm_name(tensor) for tensor in tensors})
-    return folded, _equal(folded, trained, "folded again", seed)
+    if folded is trained:
+        return trained, {}
+    return folded, {f"folded_{name}": value for name, value in _equal(folded, trained, "folded again", seed).items()}
+
+
+def where_possible(model: Model) -> tuple[tuple[str, ...], str]:
+    """All that may have had one, whatever speaks against it."""
+    found = folded_convolutions(model)
+    return found, "" if found else NOTHING
+
+
+def as_given(model: Model) -> tuple[tuple[str, ...], str]:
+    return (), "asked for as given"
+
+
+HOW: Mapping[str, Callable[[Model], tuple[tuple[str, ...], str]]] = {
+    "auto": worth_putting_back,
+    "put-back": where_possible,
+    "as-given": as_given,
+}
 
 
 def as_opened(model: Model, given: Opened) -> Opened:
