@@ -29,27 +29,25 @@ def fold_batchnorm(model: Model, only: Collection[str] | None = None) -> Model:
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     makers = {node.output[0]: node for node in proto.graph.node if is_standard(node, *FOLDS_INTO)}
     readers = Counter(name for node in proto.graph.node for name in node.input)
-    outputs = {value.name for value in proto.graph.output}
-    fixed = outputs | all_captured_names(proto.graph)
+    fixed = {value.name for value in proto.graph.output} | all_captured_names(proto.graph)
     names = Names(proto.graph)
     instead: dict[str, str] = {}
     nodes = []
     for node in proto.graph.node:
         for position, name in enumerate(node.input):
             node.input[position] = instead.get(name, name)
-        maker = makers.get(node.input[0]) if is_standard(node, "BatchNormalization") else None
-        wanted = only is None or node.name in only
-        if maker is None or not wanted or readers[node.input[0]] != 1 or node.input[0] in fixed:
+        wanted = _is_constant(node, constants) and (only is None or node.name in only)
+        maker = makers.get(node.input[0]) if wanted else None
+        alone = wanted and readers[node.input[0]] == 1 and node.input[0] not in fixed
+        if maker is None or not alone or not _folds(maker, constants, readers):
             nodes.append(node)
-        elif not _is_constant(node, constants) or not _folds(maker, constants, readers, len(_factor(node, constants))):
-            nodes.append(node)
+            continue
+        _fold(maker, node, constants, proto.graph, names)
+        if node.output[0] in fixed:  # what is seen outside keeps its name
+            maker.output[0] = node.output[0]
         else:
-            _fold(maker, node, constants, proto.graph, names)
-            if node.output[0] in fixed:  # what is seen outside keeps its name
-                maker.output[0] = node.output[0]
-            else:
-                instead[node.output[0]] = node.input[0]
-                readers[node.input[0]] = readers[node.output[0]]
+            instead[node.output[0]] = node.input[0]
+            readers[node.input[0]] = readers[node.output[0]]
     if len(nodes) == len(proto.graph.node):
         return model
     set_nodes(proto.graph, nodes)
@@ -58,21 +56,20 @@ def fold_batchnorm(model: Model, only: Collection[str] | None = None) -> Model:
 
 
 def _is_constant(norm: onnx.NodeProto, constants: Constants) -> bool:
-    """Whether scale, shift and statistics are constants, and the norm runs as at inference."""
+    """Whether this is a batch-norm that runs as at inference, its scale, shift and statistics constants."""
+    if not is_standard(norm, "BatchNormalization"):
+        return False
     trains, spatial = attribute(norm, "training_mode"), attribute(norm, "spatial")
     plain = (trains is None or trains.i == 0) and (spatial is None or spatial.i == 1)
     return plain and sum(map(bool, norm.output)) == 1 and all(name in constants for name in norm.input[1:5])
 
 
-def _folds(maker: onnx.NodeProto, constants: Constants, readers: Counter[str], channels: int) -> bool:
-    """Whether weight and bias are constants that nobody else reads, the bias one number a channel (or one for all)."""
+def _folds(maker: onnx.NodeProto, constants: Constants, readers: Counter[str]) -> bool:
+    """Whether weight and bias are constants that nobody else reads, the bias the same for every row of a batch."""
     own = [name for name in maker.input[1:3] if name]
     if len(own) < len(maker.input) - 1 or any(name not in constants or readers[name] != 1 for name in own):
         return False
-    if len(own) == 1:
-        return True
-    dims = tuple(constants[own[1]].dims)
-    return all(size == 1 for size in dims[:-1]) and (dims[-1:] in ((), (1,), (channels,)))
+    return all(size == 1 for name in own[1:] for size in constants[name].dims[:-1])
 
 
 def _factor(norm: onnx.NodeProto, constants: Constants) -> Values:

@@ -21,7 +21,7 @@ from targets.errors import BadInput
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 LINEAR = (*CONVOLUTIONS, "Gemm", "MatMul")
-# What is read like this carried no batch-norm: it is normalised in another way, or is taken apart into tokens or pixels.
+# What is read like this carried no batch-norm: it is normalised in another way, or taken apart into tokens or pixels.
 NOT_AFTER_BATCHNORM = {
     "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "Transpose", "Reshape",
     "Flatten", "DepthToSpace",

@@ -6,7 +6,7 @@ delivered, has it folded, as the user gave it.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from calibration.batches import Samples
@@ -50,7 +50,7 @@ def worth_putting_back(model: Model) -> tuple[tuple[str, ...], str]:
 
 
 def to_put_back(model: Model, how: str, *, trains: bool) -> tuple[tuple[str, ...], str]:
-    """The tensors to put a batch-norm behind, as `--batchnorm` says it (a key of HOW), and, where there are none, why."""
+    """The tensors to put a batch-norm behind, and, where there are none, why. `how`: a key of HOW."""
     if not trains:
         return (), "the network is not trained"
     return HOW[how](model)

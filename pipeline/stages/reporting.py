@@ -192,4 +192,6 @@ def _doubts(job: Job, outcome: Outcome) -> list[str]:
         timed.append(
             f"timed {outcome.timing.attempts} times: before, the interval was too wide to tell; the last counts"
         )
-    return [*timed, *outcome.base.doubts, *outcome.built.doubts, *(["timed in quick mode"] if job.recipe.quick else [])]
+    proof = [outcome.network.proof["doubt"]] if outcome.network.proof["doubt"] else []
+    quick = ["timed in quick mode"] if job.recipe.quick else []
+    return [*proof, *timed, *outcome.base.doubts, *outcome.built.doubts, *quick]
