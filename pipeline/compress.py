@@ -24,7 +24,7 @@ from pipeline.stages.cutting import cut_and_prove
 from pipeline.stages.evaluation import accuracy_of, metric_for
 from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samples
 from pipeline.stages.problem import even_candidates
-from pipeline.stages.putting_back import as_opened, fold_again, put_back, to_put_back
+from pipeline.stages.putting_back import as_opened, fold_again, folded, put_back, to_put_back
 from pipeline.stages.reporting import Outcome, describe
 from pipeline.stages.scoring import Scores, best_channels, score_channels
 from pipeline.stages.timing import compare, time_rewrites
@@ -69,7 +69,7 @@ def _compress(job: Job) -> dict[str, Any]:
     decision = _decide(job, profile, scores, base)
     kept = best_channels(scores, {group.id: decision.channels[group.id] for group in job.groups})
     network = cut_and_prove(job.trained, kept, constants=job.constants, rewrite=job.rewrite, seed=job.recipe.seed)
-    delivered = fold_again(network.model, batchnorm["tensors"], job.recipe.seed)[0]
+    delivered = folded(network.model, batchnorm["tensors"])
     plan = describe_plan(job.opened.model, job.opened.channels, kept, delivered, job.constants)
     start = network.model
     if job.recipe.absorb and job.data is not None:

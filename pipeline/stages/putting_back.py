@@ -68,15 +68,17 @@ def put_back(
     return normalised, record
 
 
-def fold_again(trained: Model, tensors: tuple[str, ...], seed: int = 0) -> tuple[Model, dict[str, Any]]:
-    """The trained network without the batch-norms that were put back behind `tensors`, and how far the outputs moved.
+def folded(model: Model, tensors: tuple[str, ...]) -> Model:
+    """The model without the batch-norms that were put back behind `tensors`; those of the user's own graph stay."""
+    return fold_batchnorm(model, only={batchnorm_name(tensor) for tensor in tensors})
 
-    Those that the user's own graph had stay. Raises ProofFailed where it is more than rounding.
-    """
-    folded = fold_batchnorm(trained, only={batchnorm_name(tensor) for tensor in tensors})
-    if folded is trained:
+
+def fold_again(trained: Model, tensors: tuple[str, ...], seed: int = 0) -> tuple[Model, dict[str, Any]]:
+    """The trained network, folded, and how far its outputs moved. Raises ProofFailed where it is more than rounding."""
+    final = folded(trained, tensors)
+    if final is trained:
         return trained, {}
-    return folded, {f"folded_{name}": value for name, value in _equal(folded, trained, "folded again", seed).items()}
+    return final, {f"folded_{name}": value for name, value in _equal(final, trained, "folded again", seed).items()}
 
 
 def where_possible(model: Model) -> tuple[tuple[str, ...], str]:
