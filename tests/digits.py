@@ -54,8 +54,8 @@ def make_digits(folder: Path, epochs: int = 4) -> Digits:
     network.eval()
     with torch.no_grad():
         right = 100 * float((network(pictures[TRAIN:]).argmax(1) == labels[TRAIN:]).double().mean())
-    files = (folder / name for name in ("digits.onnx", "folded.onnx", "train.npz", "test.npz"))
-    made = Digits(*files, right)
+    kept, folded = folder / "digits.onnx", folder / "folded.onnx"
+    made = Digits(kept, folded, folder / "train.npz", folder / "test.npz", right)
     _export(network, made.network, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)
     _export(network, made.folded)
     for path, part in ((made.train, slice(None, TRAIN)), (made.test, slice(TRAIN, None))):

@@ -1,5 +1,7 @@
 """Batch-norm put back behind convolutions, and folded into them: the same function, the same names."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -13,18 +15,20 @@ from pipeline.graph.model import Model, from_proto
 from pipeline.graph.proof import outputs_agree, random_feeds
 from targets.errors import BadInput
 from tests.graph.exports import exported
-from tests.graph.small import Weight, proto
+from tests.graph.small import proto
 from tests.graph.zoo import FAMILIES
 
 IMAGE = "float[1,4,6,6] x, float[1] u"  # what is computed with u is no constant
 HEAD = "p = GlobalAveragePool(r) f = Flatten(p) y = Gemm<transB = 1>(f, h)"
 CONV = f"a = Conv(x, w, b) r = Relu(a) {HEAD}"
-WEIGHTS: dict[str, Weight] = {"w": (4, 4, 3, 3), "b": (4,), "h": (10, 4)}
+WEIGHTS: dict[str, Any] = {"w": (4, 4, 3, 3), "b": (4,), "h": (10, 4)}
+NORM: dict[str, Any] = {"s": (4,), "t": (4,), "m": (4,), "v": (4,)}
+MORE: dict[str, Any] = {"q": (4,), "k": (4,), "i": (4,), "j": (4,)}
 # The families whose layers were built with batch-norm directly behind every convolution, squeeze-and-excite apart.
 WITHOUT_ANY = {"squeezenet"}
 
 
-def small(body: str = CONV, outputs: str = "y", opset: int = 18, **weights: Weight) -> Model:
+def small(body: str = CONV, outputs: str = "y", opset: int = 18, **weights: Any) -> Model:
     return from_proto(proto(IMAGE, body, outputs, opset, **{**WEIGHTS, **weights}))
 
 
@@ -142,7 +146,7 @@ def test_a_norm_with_another_scale_is_folded_into_the_right_channels() -> None:
 ])  # fmt: skip
 def test_a_norm_after_a_gemm_is_folded_with_its_factors(gemm: str, bias: tuple[int, ...] | None) -> None:
     body = f"p = GlobalAveragePool(x) f = Flatten(p) g = {gemm} n = BatchNormalization(g, s, t, m, v) y = Relu(n)"
-    weights: dict[str, Weight] = {"s": (10,), "t": (10,), "m": (10,), "v": (10,)}
+    weights: dict[str, Any] = {"s": (10,), "t": (10,), "m": (10,), "v": (10,)}
     weights |= {"h": (10, 4) if "transB" in gemm else (4, 10)} | ({"c": bias} if bias else {})
     model = from_proto(proto(IMAGE, body, **weights))
     folded = fold_batchnorm(model)
@@ -164,14 +168,14 @@ def test_a_dead_channel_stays_exact_and_finite() -> None:
 def test_a_chain_of_norms_is_folded_only_as_far_as_nobody_else_reads() -> None:
     chain = "n = BatchNormalization(a, s, t, m, v) o = BatchNormalization(n, q, k, i, j)"
     body = f"a = Conv(x, w, b) {chain} r = Add(n, o) {HEAD}"
-    model = small(body, **dict.fromkeys("stmvqkij", (4,)))
+    model = small(body, **NORM, **MORE)
     folded = fold_batchnorm(model)
     assert [node.output[0] for node in norms(folded)] == ["o"]
     assert difference(folded, model) < 1e-5
 
 
 def test_a_norm_that_is_an_output_is_folded_under_its_own_name() -> None:
-    model = small("a = Conv(x, w, b) y = BatchNormalization(a, s, t, m, v)", **dict.fromkeys("stmv", (4,)))
+    model = small("a = Conv(x, w, b) y = BatchNormalization(a, s, t, m, v)", **NORM)
     folded = fold_batchnorm(model)
     assert [(node.op_type, list(node.output)) for node in folded.proto.graph.node] == [("Conv", ["y"])]
     assert difference(folded, model) < 1e-5
@@ -190,7 +194,7 @@ def test_a_norm_that_is_an_output_is_folded_under_its_own_name() -> None:
     f"a = Conv(x, w, b) r = BatchNormalization(a, s, t, m, v) {HEAD}",
 ], ids=["no-bias", "last", "one-position", "computed-bias", "other-norm", "pixel-shuffle", "has-one"])  # fmt: skip
 def test_a_convolution_that_had_no_batchnorm_gets_none(body: str) -> None:
-    assert folded_convolutions(small(body, **dict.fromkeys("stmv", (4,)))) == ()
+    assert folded_convolutions(small(body, **NORM)) == ()
 
 
 def test_a_convolution_that_is_seen_outside_gets_none() -> None:
@@ -214,5 +218,5 @@ def test_statistics_that_do_not_fit_are_refused() -> None:
     (f"z = BatchNormalization(x, s, t, m, v) r = Conv(z, w, b) {HEAD}", "y"),
 ], ids=["second-reader", "seen-outside", "computed-weight", "computed-scale", "before"])  # fmt: skip
 def test_a_norm_that_cannot_be_folded_exactly_stays(body: str, outputs: str) -> None:
-    model = small(body, outputs, **dict.fromkeys("stmv", (4,)))
+    model = small(body, outputs, **NORM)
     assert fold_batchnorm(model) is model

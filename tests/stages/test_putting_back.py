@@ -1,5 +1,7 @@
 """Where batch-norm is put back, what it is measured on, and that the two networks are one to every plan."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -110,7 +112,7 @@ def test_nothing_is_folded_where_nothing_was_put_back() -> None:
 
 
 PICTURE = "float[1,3,8,8] x"
-WIDE: dict[str, tuple[int, ...]] = {"w": (8, 3, 1, 1), "b": (8,)}
+WIDE: dict[str, Any] = {"w": (8, 3, 1, 1), "b": (8,)}
 TO_PICTURE = "a = Conv(x, w, b) r = Relu(a) c = Conv(r, v, d) y = DepthToSpace<blocksize = 2>(c)"
 OTHER_NORM = "a = Conv(x, w, b) r = Relu(a) n = LayerNormalization(r, s) y = Conv(n, v)"
 OWN = "a = Conv(x, w, b) r = Relu(a) c = Conv(r, v) n = BatchNormalization(c, s, t, m, z) y = Conv(n, k)"
@@ -125,7 +127,7 @@ def other_norm() -> Model:
 
 
 def own() -> Model:
-    norm = dict.fromkeys("stmz", (4,))
+    norm: dict[str, Any] = {"s": (4,), "t": (4,), "m": (4,), "z": (4,)}
     return from_proto(proto(PICTURE, OWN, **WIDE, v=(4, 8, 1, 1), k=(2, 4, 1, 1), **norm))
 
 
