@@ -22,8 +22,9 @@ from pipeline.stages.building import Built, build_and_check
 from pipeline.stages.bundling import write_bundle
 from pipeline.stages.cutting import cut_and_prove
 from pipeline.stages.evaluation import accuracy_of, metric_for
-from pipeline.stages.opening import groups_to_cut, open_model, open_samples
+from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samples
 from pipeline.stages.problem import even_candidates
+from pipeline.stages.putting_back import as_opened, fold_again, folded, put_back, to_put_back
 from pipeline.stages.reporting import Outcome, describe
 from pipeline.stages.scoring import Scores, best_channels, score_channels
 from pipeline.stages.timing import compare, time_rewrites
@@ -61,26 +62,29 @@ def _compress(job: Job) -> dict[str, Any]:
     )
     before = _accuracy(job, "accuracy-before", job.opened.model, {})
     rewriting = _rewriting(job)
-    job = replace(job, rewrite=rewriting["used"])
+    batchnorm, normalised = _put_back(job)
+    job = replace(job, rewrite=rewriting["used"], normalised=normalised)
     profile = _profile(job) if job.goal.bound("latency") or job.recipe.regularisation.cost == "latency" else None
     scores = _scores(job, profile)
     decision = _decide(job, profile, scores, base)
     kept = best_channels(scores, {group.id: decision.channels[group.id] for group in job.groups})
-    network = cut_and_prove(job.opened, kept, constants=job.constants, rewrite=job.rewrite, seed=job.recipe.seed)
-    plan = describe_plan(job.opened.model, job.opened.channels, kept, network.model, job.constants)
+    network = cut_and_prove(job.trained, kept, constants=job.constants, rewrite=job.rewrite, seed=job.recipe.seed)
+    delivered = folded(network.model, batchnorm["tensors"])
+    plan = describe_plan(job.opened.model, job.opened.channels, kept, delivered, job.constants)
     start = network.model
     if job.recipe.absorb and job.data is not None:
-        start = absorb_means(job.opened.model, start, job.opened.channels, kept, job.data)
+        start = absorb_means(job.trained.model, start, job.trained.channels, kept, job.data)
     cut_inputs = {"plan": digest(plan), "absorb": job.recipe.absorb and job.recovering["data"], **job.settling}
     cut_accuracy = _accuracy(job, "accuracy-cut", start, cut_inputs)
-    final, recovery = _recover(job, start, cut_inputs)
+    trained, recovery = _recover(job, start, cut_inputs)
+    final, folding = fold_again(trained, batchnorm["tensors"], job.recipe.seed)
     after = _accuracy(job, "accuracy-after", final, {**cut_inputs, **job.recovering})
     built = build_and_check(
         final, job.work.folder / "final.onnx", job.work.folder / "final-engine.onnx", job.connection
     )
     outcome = Outcome(
-        base, built, profile, scores, decision, network, plan, recovery, rewriting, compare(job, base, built),
-        (before, cut_accuracy, after),
+        base, built, profile, scores, decision, network, plan, recovery, rewriting, {**batchnorm, **folding},
+        compare(job, base, built), (before, cut_accuracy, after),
     )  # fmt: skip
     report = describe(job, outcome)
     write_bundle(job.recipe.output, final, plan, built, report)
@@ -98,6 +102,25 @@ def _rewriting(job: Job) -> Mapping[str, Any]:
     device = job.connection.device
     asked = {**job.network, "target": asdict(job.connection.target), "stack": dict(device.stack)}
     return job.work.stage("rewrite", asked, compute)[0]
+
+
+def _put_back(job: Job) -> tuple[Mapping[str, Any], Opened | None]:
+    """What became of batch-norm that the exporter folded, and the network with it, where it is put back."""
+    recipe, samples = job.recipe, job.data
+    tensors, why = to_put_back(job.opened.model, recipe.batchnorm, trains=recipe.recovery is not None)
+    if not tensors or samples is None:
+        return {"tensors": (), "put_back": 0, "because": why}, None
+
+    def compute(folder: Path) -> Mapping[str, Any]:
+        model, record = put_back(job.opened.model, tensors, samples, seed=recipe.seed, on_progress=job.on_progress)
+        save(model, folder / "normalised.onnx")
+        return record
+
+    asked = {**job.network, "data": file_identity(recipe.data), "preprocessing": job.preprocessing,
+             "tensors": tensors, "seed": recipe.seed}  # fmt: skip
+    record, folder = job.work.stage("batchnorm", asked, compute)
+    normalised = as_opened(load(folder / "normalised.onnx", job.opened.model.bound), job.opened)
+    return {"tensors": tensors, **record}, normalised
 
 
 def _profile(job: Job) -> NetworkProfile:
@@ -127,10 +150,11 @@ def _scores(job: Job, profile: NetworkProfile | None) -> Scores:
 
     def compute(folder: Path) -> Mapping[str, Any]:
         scores = score_channels(
-            job.opened.model, job.opened.channels, job.groups, criterion=recipe.criterion,
+            job.trained.model, job.trained.channels, job.groups_of_trained, criterion=recipe.criterion,
             normalisation=recipe.normalisation, cost=recipe.regularisation.cost,
             strength=recipe.regularisation.strength,
-            latency_tables=profile.latency.cost_tables() if profile else None, samples=job.data,
+            latency_tables=profile.latency.cost_tables() if profile else None,
+            priced=(job.opened.model, job.opened.channels), samples=job.data,
             count=recipe.samples_for_scoring, seed=recipe.seed, on_progress=job.on_progress,
         )  # fmt: skip
         return {"scores": {group: values.tolist() for group, values in scores.items()}}

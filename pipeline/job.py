@@ -32,6 +32,19 @@ class Job:
     work: Workspace
     on_progress: Progress | None
     rewrite: bool = False
+    normalised: Opened | None = None
+    """`opened` with batch-norm put back, where it was: this one is scored, cut and trained, that one is timed."""
+
+    @property
+    def trained(self) -> Opened:
+        """The network that is scored, cut and trained; a plan of the one is a plan of the other."""
+        return self.normalised or self.opened
+
+    @property
+    def groups_of_trained(self) -> tuple[ChannelGroup, ...]:
+        """`groups`, as they lie in the network that is trained."""
+        own = {group.id: group for group in self.trained.channels.groups}
+        return tuple(own[group.id] for group in self.groups)
 
     @property
     def constants(self) -> str:
@@ -63,6 +76,7 @@ class Job:
             "data": file_identity(recipe.data),
             "regularisation": recipe.regularisation.model_dump(),
             "preprocessing": self.preprocessing,
+            "batchnorm": self.normalised is not None,
         }
 
     @property
@@ -73,6 +87,7 @@ class Job:
             "recovery": asdict(recovery) if recovery else None,
             "data": file_identity(self.recipe.data),
             "preprocessing": self.preprocessing,
+            "batchnorm": self.normalised is not None,
         }
 
     @property

@@ -101,6 +101,7 @@ def prune(
         "params": written["params"],
         "groups": [{key: entry[key] for key in ("id", "width", "step", "kept")} for entry in written["groups"]],
         "proof": dict(network.proof),
+        "doubts": [network.proof["doubt"]] if network.proof["doubt"] else [],
         "absorbed": absorb,
         "decision": asdict(decision) if decision else None,
     }

@@ -81,6 +81,9 @@ class Recipe(Part):
     exclude: tuple[str, ...] = ()
     absorb: bool = False
     """Fold what the removed channels contributed on average into their readers' biases; needs data."""
+    batchnorm: Literal["auto", "put-back", "as-given"] = "auto"
+    """Batch-norm that the exporter folded: put back before training and folded again ("auto": where the network looks
+    as if it had it, and is trained), or left as it is given."""
     recovery: RecoveryConfig | None
     """null: none. Left out: the defaults above where there is data, none without."""
     db: str | None = None
@@ -141,11 +144,14 @@ class Recipe(Part):
         needs = {
             "recovery needs data to train with": self.recovery is not None,
             "absorb needs data to average over": self.absorb,
+            "batchnorm put-back needs data to measure statistics on": self.batchnorm == "put-back",
             f"criterion {self.criterion} needs data": CRITERIA[self.criterion].needs_data,
         }
         for need, wanted in needs.items():
             if wanted and self.data is None:
                 raise ValueError(f"{need}; give `data`")
+        if self.batchnorm == "put-back" and self.recovery is None:
+            raise ValueError("batchnorm put-back is for training; leave recovery in, or put-back out")
         if self.max_drop is not None and self.validation is None:
             raise ValueError("max_drop needs samples to measure accuracy with; give `validate`")
         return self

@@ -22,9 +22,11 @@ WIDTHS = (32, 64)
 
 @dataclass(frozen=True)
 class Digits:
-    """Files: the network (batch-norm kept, batch free), samples to learn from and to judge by. `right`: its top-1."""
+    """Files: the network (batch free) with batch-norm kept and with it folded, samples to learn from and to judge by.
+    `right`: its top-1."""
 
     network: Path
+    folded: Path
     train: Path
     test: Path
     right: float
@@ -52,8 +54,10 @@ def make_digits(folder: Path, epochs: int = 4) -> Digits:
     network.eval()
     with torch.no_grad():
         right = 100 * float((network(pictures[TRAIN:]).argmax(1) == labels[TRAIN:]).double().mean())
-    made = Digits(folder / "digits.onnx", folder / "train.npz", folder / "test.npz", right)
-    _export(network, made.network)
+    kept, folded = folder / "digits.onnx", folder / "folded.onnx"
+    made = Digits(kept, folded, folder / "train.npz", folder / "test.npz", right)
+    _export(network, made.network, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)
+    _export(network, made.folded)
     for path, part in ((made.train, slice(None, TRAIN)), (made.test, slice(TRAIN, None))):
         np.savez(path, image=pictures[part].numpy(), labels=labels[part].numpy())
     return made
@@ -81,7 +85,7 @@ def _network() -> Any:
     )  # fmt: skip
 
 
-def _export(network: Any, path: Path) -> None:
+def _export(network: Any, path: Path, **options: Any) -> None:
     import torch
 
     with warnings.catch_warnings():
@@ -89,7 +93,7 @@ def _export(network: Any, path: Path) -> None:
         torch.onnx.export(
             network, (torch.zeros(1, 1, SIDE, SIDE),), str(path), input_names=["image"], output_names=["logits"],
             dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}}, opset_version=17, dynamo=False,
-            training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
+            **options,
         )  # fmt: skip
 
 

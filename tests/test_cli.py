@@ -172,6 +172,7 @@ def test_a_flag_reaches_the_recipe_as_the_field_it_stands_for(monkeypatch, tmp_p
         "--data train.npz --validate test.npz --metric top5 --max-drop 1.5 "
         "--criterion taylor-gate --normalise max --regularise latency --strength 0.1 --samples 256 "
         "--allocator threshold --floor 0.2 --no-vanish --inexact --include a* --exclude head* --exclude stem --absorb "
+        "--batchnorm put-back "
         "--epochs 7 --minutes 3 --batch-size 32 --lr 0.1 --augment flip,crop:4 "
         "--resize 240x320 --crop 224 --scale 1 --mean 0.5 --std 0.2,0.2,0.3 --layout NHWC "
         "--sessions 12 --quick --seed 5 --db sqlite:///p.sqlite --json"
@@ -190,6 +191,7 @@ def test_a_flag_reaches_the_recipe_as_the_field_it_stands_for(monkeypatch, tmp_p
     assert (recipe.samples_for_scoring, recipe.allocator, recipe.floor) == (256, "threshold", 0.2)
     assert (recipe.allow_vanish, recipe.include_inexact, recipe.absorb) == (False, True, True)
     assert (recipe.include, recipe.exclude) == (("a*",), ("head*", "stem"))
+    assert recipe.batchnorm == "put-back"
     assert recipe.recovery is not None
     assert (recipe.recovery.epochs, recipe.recovery.minutes, recipe.recovery.batch_size) == (7, 3.0, 32)
     assert (recipe.recovery.learning_rate, recipe.recovery.augmentation) == (0.1, ("flip", "crop:4"))

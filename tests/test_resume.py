@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,20 @@ def test_killed_between_rounds_the_rounds_that_were_measured_are_kept(digits: Di
     report = run.finish()
     assert kept.stat().st_mtime_ns == written
     assert report["latency"]["rounds"][0]["measured_ms"] == pytest.approx(first["measured_ns"] / 1e6)
+
+
+@pytest.mark.slow
+def test_killed_while_batchnorm_is_put_back_and_after_the_same_command_finishes(digits: Digits, tmp_path) -> None:
+    run = Run(replace(digits, network=digits.folded), tmp_path, "flops<=0.4x")
+    run.killed_when(lambda: bool(run.work("batchnorm-*")))
+    assert run.work("score-*") == []
+    run.killed_when(run.trained_an_epoch)
+    (stage,) = run.work("batchnorm-*/result.json")
+    measured = json.loads(stage.read_text())
+    trained = run.epochs_in_checkpoint()
+    report = run.finish()
+    assert {name: report["batchnorm"][name] for name in measured} == measured
+    assert report["recovery"]["epochs"][: len(trained)] == trained
 
 
 def test_other_data_under_the_same_name_is_other_data(digits: Digits, tmp_path) -> None:

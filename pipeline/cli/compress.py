@@ -24,6 +24,7 @@ NAMES = {
     "samples_for_scoring": "--samples",
     "allow_vanish": "--no-vanish",
     "include_inexact": "--inexact",
+    "batchnorm": "--batchnorm",
     "recovery.learning_rate": "--lr",
     "recovery.batch_size": "--batch-size",
     "recovery.augmentation": "--augment",
@@ -114,6 +115,16 @@ def compress_command(
     no_recovery: Annotated[
         bool, typer.Option("--no-recovery", help="Do not train after the cut.", rich_help_panel="Recovery")
     ] = False,
+    batchnorm: Annotated[
+        str,
+        typer.Option(
+            "--batchnorm",
+            metavar="HOW",
+            help="Batch-norm that the exporter folded: put-back before training and folded again, as-given, or auto: "
+            "put back where the network looks as if it had it.",
+            rich_help_panel="Recovery",
+        ),
+    ] = "auto",
     epochs: Annotated[
         int | None, typer.Option("--epochs", help="Of training after the cut.", rich_help_panel="Recovery")
     ] = None,
@@ -168,6 +179,7 @@ def compress_command(
         normalisation=normalise, regularisation=given(cost=regularise, strength=strength) or None,
         samples_for_scoring=samples, allocator=allocator, floor=floor, allow_vanish=not no_vanish,
         include_inexact=inexact, blocks=options.parse_blocks(blocks), include=include, exclude=exclude, absorb=absorb,
+        batchnorm=batchnorm,
         preprocessing=options.preprocessing_fields(resize, crop, scale, mean, std, layout),
         sessions=sessions, quick=quick, seed=seed, db=db,
     )  # fmt: skip

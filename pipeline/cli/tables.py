@@ -90,6 +90,12 @@ def print_compression(report: Mapping[str, Any], output: Path) -> None:
     out.print(table(f"{report['goal']}: {'met' if report['met'] else 'not met'}", ("", "before", "after", ""), rows))
     if report.get("solver"):
         print_gap(out, report["solver"]["name"], report["solver"])
+    batchnorm = report.get("batchnorm") or {}
+    if batchnorm.get("put_back"):
+        out.print(
+            f"batch-norm put back after {batchnorm['put_back']} convolutions, measured on {batchnorm['samples']} "
+            "samples, trained, and folded again"
+        )
     print_doubts(out, report.get("doubts"))
     for failure in report.get("failures") or ():
         out.print(f"[red]failed[/red] {escape(str(failure))}", soft_wrap=True)

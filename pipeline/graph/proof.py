@@ -20,6 +20,8 @@ RANDOM_INPUTS = 2
 # Networks are trained on inputs of very different size. On too large ones some overflow, or amplify rounding until
 # nothing can be told apart; the first scale on which the network is quiet is used.
 SCALES = (1.0, 0.1, 0.01)
+# A cut deep enough to leave a detector without detections gives zeros whatever comes in; larger inputs may wake it.
+SCALES_OF_SILENT_NETWORKS = (10.0, 100.0)
 QUIET = 1e-6
 # Cut and masked original add the same numbers in another order, which costs about as much as one more rounding of
 # every weight: in trials on twenty networks the difference was at most 2.5 times that.
@@ -28,6 +30,10 @@ FLOOR = 1e-5  # a few roundings of float32, whatever the noise drawn; a wrong cu
 CEILING = 1e-2
 QUANTUM = 1 / 127  # of an output that fills the range of eight bits, the larger half of it where they have a sign
 REPORT = "Nothing was written. This is a defect of cutback: please report it with the model and the plan."
+SILENT = (
+    "the proof compared outputs that are the same for every random input (zeros, say): it shows that the cut network "
+    "gives them too, and nothing else"
+)
 # Operators whose other inputs are weights.
 WEIGHTED = {"Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul", "BatchNormalization"}
 
@@ -39,6 +45,7 @@ class Proof:
     `noise` is the same for the masked original and itself with every weight and input off by one rounding; what is
     allowed follows from it. `scale` is that of the random inputs. All of them are those of the graphs in float32, and
     with activations that are not rounded to quanta: with the rounding, outputs differ by at most `quanta` of them.
+    `doubt`: why the comparison may say nothing, or None.
     """
 
     relative_error: float
@@ -47,6 +54,7 @@ class Proof:
     noise: float
     scale: float
     quanta: float = 0.0
+    doubt: str | None = None
 
 
 def prove(cut: Model, masked: Model, *, seed: int = 0) -> Proof:
@@ -78,12 +86,15 @@ def _compare(cut: Model, masked: Model, seed: int) -> Proof:
     noisy = Runner(_one_rounding_off(masked.proto, seed))
     scale, noise = _quiet_scale(masked, original, noisy, seed)
     error = 0.0
+    seen = []
     for number in range(RANDOM_INPUTS):
         feeds = random_feeds(masked, seed + number, scale=scale)
         theirs = original(feeds)
+        seen.append(theirs)
         error = max(error, outputs_agree(ours(feeds), theirs))
         noise = max(noise, outputs_agree(noisy(_jittered(feeds, seed)), theirs))
-    return Proof(error, min(max(FLOOR, NOISE_FACTOR * noise), CEILING), RANDOM_INPUTS, noise, scale)
+    doubt = SILENT if all(_same(seen[0], other) for other in seen[1:]) else None
+    return Proof(error, min(max(FLOOR, NOISE_FACTOR * noise), CEILING), RANDOM_INPUTS, noise, scale, doubt=doubt)
 
 
 def random_feeds(model: Model, seed: int, *, scale: float = 1.0) -> Feeds:
@@ -107,19 +118,23 @@ def outputs_agree(outputs: Mapping[str, NDArray[np.generic]], others: Mapping[st
 
 
 def _quiet_scale(model: Model, original: Runner, noisy: Runner, seed: int) -> tuple[float, float]:
-    """The scale of inputs to compare at, and the noise there: the first quiet one, else the quietest."""
-    noises = []
-    for scale in SCALES:
+    """The scale of inputs to compare at, and the noise there: the first quiet one at which outputs depend on what comes
+    in, else the quietest of those."""
+    noises: dict[float, float] = {}
+    for scale in (*SCALES, *SCALES_OF_SILENT_NETWORKS):
+        if noises and scale in SCALES_OF_SILENT_NETWORKS:
+            break
         feeds = random_feeds(model, seed, scale=scale)
         outputs = original(feeds)
-        noise = outputs_agree(noisy(_jittered(feeds, seed)), outputs) if _finite(outputs) else float("inf")
-        noises.append(noise)
-        if noise <= QUIET:
+        if not _finite(outputs) or _same(outputs, original(random_feeds(model, seed + 1, scale=scale))):
+            continue
+        noises[scale] = outputs_agree(noisy(_jittered(feeds, seed)), outputs)
+        if noises[scale] <= QUIET:
             break
-    if min(noises) == float("inf"):
-        return SCALES[0], 0.0  # outputs overflow whatever comes in: what is finite is compared
-    best = int(np.argmin(noises))
-    return SCALES[best], noises[best]
+    if not noises:
+        return SCALES[0], 0.0  # outputs overflow, or never change, whatever comes in: what is finite is compared
+    best = min(noises, key=lambda scale: noises[scale])
+    return best, noises[best]
 
 
 def _one_rounding_off(proto: onnx.ModelProto, seed: int) -> onnx.ModelProto:
@@ -158,6 +173,14 @@ def _jitter(values: NDArray[np.generic], generator: np.random.Generator) -> NDAr
 
 def _finite(outputs: Mapping[str, NDArray[np.generic]]) -> bool:
     return all(bool(np.isfinite(v).all()) for v in outputs.values() if np.issubdtype(v.dtype, np.floating))
+
+
+def _same(outputs: Mapping[str, NDArray[np.generic]], others: Mapping[str, NDArray[np.generic]]) -> bool:
+    """Whether no output depends on which of the two inputs it was."""
+    return all(
+        np.array_equal(values, others[name], equal_nan=np.issubdtype(values.dtype, np.floating))
+        for name, values in outputs.items()
+    )
 
 
 def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> float:

@@ -290,6 +290,8 @@ def checks(report: Report) -> Table:
         if alone is not None and low is not None and high is not None:
             text = f"parameter-free shortcuts as convolutions: {alone:.2f}x [{low:.2f}, {high:.2f}] of the speed-up"
             rows.append(("Exact rewrites", text))
+    if read(report, "batchnorm"):
+        rows.append(("Batch-norm", batchnorm(report)))
     if solver:
         how = [f"{words(read(solver, 'allocator'))} allocation by {words(read(solver, 'name'))}"]
         how += [words(read(solver, "status"))] if read(solver, "status") else []
@@ -306,6 +308,18 @@ def checks(report: Report) -> Table:
             if read(criterion, key)
         ]
     return Table(("", ""), tuple(rows))
+
+
+def batchnorm(report: Report) -> str:
+    """What became of batch-norm that the exporter had folded."""
+    found = read(report, "batchnorm")
+    if not as_float(read(found, "put_back")):
+        return f"as given: {words(read(found, 'because'))}"
+    return (
+        f"put back after {words(found['put_back'])} convolutions, measured on {words(read(found, 'samples'))} samples "
+        f"(relative error {scientific(read(found, 'relative_error'))}), trained, and folded again "
+        f"({scientific(read(found, 'folded_relative_error'))})"
+    )
 
 
 def scientific(value: Any) -> str:

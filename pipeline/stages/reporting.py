@@ -36,6 +36,7 @@ class Outcome:
     plan: Mapping[str, Any]
     recovery: Mapping[str, Any] | None
     rewriting: Mapping[str, Any]
+    batchnorm: Mapping[str, Any]
     timing: Timing
     accuracies: tuple[Accuracy, Accuracy, Accuracy]
 
@@ -60,6 +61,7 @@ def describe(job: Job, outcome: Outcome) -> dict[str, Any]:
         "accuracy": accuracy,
         "proof": dict(outcome.network.proof),
         "rewrites": dict(outcome.rewriting),
+        "batchnorm": {name: value for name, value in outcome.batchnorm.items() if name != "tensors"},
         "groups": _groups(job, outcome),
         "kernels": _kernels(job, outcome),
         "stairs": describe_stairs(outcome.profile, outcome.decision.channels) if outcome.profile else [],
@@ -190,4 +192,6 @@ def _doubts(job: Job, outcome: Outcome) -> list[str]:
         timed.append(
             f"timed {outcome.timing.attempts} times: before, the interval was too wide to tell; the last counts"
         )
-    return [*timed, *outcome.base.doubts, *outcome.built.doubts, *(["timed in quick mode"] if job.recipe.quick else [])]
+    proof = [outcome.network.proof["doubt"]] if outcome.network.proof["doubt"] else []
+    quick = ["timed in quick mode"] if job.recipe.quick else []
+    return [*proof, *timed, *outcome.base.doubts, *outcome.built.doubts, *quick]

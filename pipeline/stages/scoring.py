@@ -29,17 +29,20 @@ def score_channels(
     cost: str = "none",
     strength: float = 0.0,
     latency_tables: Sequence[CostTable] | None = None,
+    priced: tuple[Model, Channels] | None = None,
     samples: Samples | None = None,
     count: int = 1024,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> Scores:
-    """Group id -> one score per channel, larger = more important: normalise(criterion) - strength * cost."""
+    """Group id -> one score per channel, larger = more important: normalise(criterion) - strength * cost.
+
+    `priced`: the same network as it will be delivered, where costs on paper are not those of `model`."""
     batches = take(samples, count, seed).batches(SCORING_BATCH) if samples is not None else None
     raw = score(criterion, free_batch(model), groups, batches=batches, seed=seed, on_progress=on_progress)
     scores = dict(normalise({group.id: raw[group.id] for group in groups}, normalisation))
     if cost != "none" and strength > 0:
-        tables = latency_tables if cost == "latency" else PAPER_COSTS[cost](model, channels)
+        tables = latency_tables if cost == "latency" else PAPER_COSTS[cost](*(priced or (model, channels)))
         if tables is None:
             raise BadInput(
                 "Regularising by latency needs a profile of the target. Give a latency goal, or another cost."

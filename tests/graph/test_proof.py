@@ -49,6 +49,25 @@ def test_network_that_overflows_on_large_inputs_is_compared_on_smaller_ones() ->
     assert np.isfinite(finite_feeds(model, 0)["x"]).all()
 
 
+THRESHOLD = "a = Conv(x, w) b = Sub(a, k) c = Relu(b) y = Conv(c, v)"
+
+
+def test_network_that_is_silent_on_small_inputs_is_compared_on_larger_ones() -> None:
+    model, channels, _ = coupled(IMAGE, THRESHOLD, **WEIGHTS, k=np.asarray(20, np.float32))
+    proof = prove(cut(model, channels, {"a": (0, 1)}), masked(model, channels, {"a": (0, 1)}))
+    assert proof.scale > 1
+    assert proof.doubt is None
+    with pytest.raises(ProofFailed):
+        prove(cut(model, channels, {"a": (0, 1)}), masked(model, channels, {"a": (0, 2)}))
+
+
+def test_proof_on_outputs_that_never_change_carries_a_doubt() -> None:
+    model, channels, _ = coupled(IMAGE, THRESHOLD, **WEIGHTS, k=np.asarray(1e9, np.float32))
+    proof = prove(cut(model, channels, {"a": (0, 1)}), masked(model, channels, {"a": (0, 1)}))
+    assert proof.relative_error == 0
+    assert "the same for every random input" in str(proof.doubt)
+
+
 def test_random_inputs_have_the_declared_types_and_shapes() -> None:
     model = from_proto(proto("uint8[1,3] p, bool[2] q, int64[4] r, float[1,2] s", "y = Identity(s)"))
     feeds = random_feeds(model, 0)

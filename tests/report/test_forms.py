@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.report import summarise, write_report
+from pipeline.report.content import checks
 from pipeline.report.html import to_html
 from pipeline.report.markdown import to_markdown
 from tests.report.sample import sample_report
@@ -210,6 +211,14 @@ def test_missed_goal_and_unproved_speed_up_are_said_first() -> None:
     assert page.index("no speed-up may be claimed") < page.index("Before and after")
     assert rows[0] == ("Goal", "latency<=0.5x on local: not met")
     assert ("Missed", "accuracy fell by 3.00 points; --max-drop allows 1") in rows
+
+
+def test_what_became_of_batchnorm_is_said() -> None:
+    report = sample_report()
+    said = [text for name, text in checks(report).rows if name == "Batch-norm"]
+    assert [text.partition(" (")[0] for text in said] == ["put back after 19 convolutions, measured on 1024 samples"]
+    report["batchnorm"] = {"put_back": 0, "because": "the network has its own"}
+    assert ("Batch-norm", "as given: the network has its own") in checks(report).rows
 
 
 def test_summary_is_plain_text_of_the_headline_numbers() -> None:
