@@ -7,6 +7,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.graph.balance import keep_balance
 from pipeline.graph.channels import ChannelGroup, Kept, Labels
 from pipeline.graph.grouping import read_groups
 from pipeline.graph.labels import Blocks, IndexEdit, Labelling, SizeEdit, compact
@@ -94,6 +95,7 @@ def couple(model: Model, *, blocks: Blocks = "auto") -> Channels:
     """
     run = _run(model, blocks)
     keep_rectangles(run)
+    keep_balance(run)
     groups, group_of, channel_of = read_groups(run)
     tensors = {name: labels for name, labels in run.tensors.items() if labels is not None}
     channels = Channels(
@@ -125,8 +127,18 @@ def _run(model: Model, blocks: Blocks) -> Labelling:
 def _mark_vanishing(model: Model, channels: Channels) -> Channels:
     branches = vanishing_branches(model, channels)
     goes_with = {inner: outer for outer, branch in branches.items() for inner in (*branch.inner, outer)}
-    groups = tuple(replace(group, vanishes_with=goes_with.get(group.id)) for group in channels.groups)
+    groups = tuple(
+        replace(group, vanishes_with=goes_with.get(group.id), locked_because=_nothing_smaller(group, goes_with))
+        for group in channels.groups
+    )
     return replace(channels, groups=groups)
+
+
+def _nothing_smaller(group: ChannelGroup, goes_with: Mapping[str, str]) -> str | None:
+    """Why the group stays as it is, where that is because nothing smaller is left of it but nothing at all."""
+    if group.locked_because or group.channels > 1 or group.id in goes_with:
+        return group.locked_because
+    return "it is a single channel" if group.width == 1 else f"its {group.width} channels can only go together"
 
 
 def _check_kept(group: ChannelGroup, channels: tuple[int, ...]) -> None:

@@ -146,6 +146,7 @@ class Labelling:
     inexact: set[int] = field(default_factory=set)
     numbered: dict[str, tuple[int, ...]] = field(default_factory=dict)  # tensors of flat positions in this shape
     pinned: dict[str, str] = field(default_factory=dict)  # tensors without labels: why nobody may cut them
+    balanced: list[Labels] = field(default_factory=list)  # (blocks x channels): every block loses equally many
     refused: list[str] = field(default_factory=list)  # what could not be followed, in order
     counts: dict[str, tuple[Labels | None, ...]] = field(default_factory=dict)  # lists of sizes: what each entry counts
     parameters: dict[str, Parameter] = field(default_factory=dict)  # computed from initialisers alone, index by index

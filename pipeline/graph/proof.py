@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from pipeline.graph.apart import without_foreign
+from pipeline.graph.chance import drawn
 from pipeline.graph.execute import Runner
 from pipeline.graph.feeds import Feeds, draw
 from pipeline.graph.model import Model
@@ -78,7 +79,7 @@ def prove(cut: Model, masked: Model, *, seed: int = 0) -> Proof:
 
 def _runnable(model: Model) -> Model:
     proto, bound = without_foreign(model.proto, model.bound)
-    return replace(model, proto=in_float32(proto), bound=bound)
+    return drawn(replace(model, proto=in_float32(proto), bound=bound))
 
 
 def _compare(cut: Model, masked: Model, seed: int) -> Proof:

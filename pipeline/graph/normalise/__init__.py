@@ -22,6 +22,7 @@ from pipeline.graph.normalise.names import nodes_have_names
 from pipeline.graph.normalise.noise import casts_name_their_type, zero_biases_are_gone
 from pipeline.graph.normalise.quantised import movement_goes_before_dequantising, quantised_parameters_are_unshared
 from pipeline.graph.normalise.sequences import sequences_are_splits
+from pipeline.graph.normalise.shuffles import shuffles_are_gathers
 from pipeline.graph.normalise.sizes import sizes_are_constants
 from pipeline.graph.normalise.sparse import sparse_constants_are_dense
 from pipeline.graph.normalise.unshare import initialisers_are_unshared
@@ -46,6 +47,7 @@ PASSES: tuple[Pass, ...] = (
     sizes_are_constants,
     constants_are_folded,
     reshapes_carry_the_batch,
+    shuffles_are_gathers,
     expansions_are_left_to_broadcasting,
     dead_nodes_are_gone,
     quantised_parameters_are_unshared,

@@ -83,6 +83,12 @@ def _convolve(node: Node, run: Labelling, *, transposed: bool) -> Outputs:
     wanted = weight[0] if transposed else weight[1] * groups
     if source is not None and wanted != source[1]:
         return refuse(node, run, f"has a weight for {wanted} channels and reads {source[1]}")
+    labels = node.labels(run)
+    elsewhere = set() if labels is None else set(labelled_axes(labels)) - {1}
+    if labels is not None and elsewhere and 1 not in labelled_axes(labels):
+        if any(shape[axis] != labels.shape[axis] or not _is_point(node, weight, axis) for axis in elsewhere):
+            return refuse(node, run, "has a window over an axis that carries channels")
+        return (np.broadcast_to(compact(labels), shape),)  # mixes tokens, of every channel by itself
     made = run.fresh_axis(shape, 1)
     line = run.along(made, 1)
     in_axis, out_axis = (0, 1) if transposed else (1, 0)
@@ -99,13 +105,29 @@ def _convolve(node: Node, run: Labelling, *, transposed: bool) -> Outputs:
     return (made,)
 
 
+def _is_point(node: Node, weight: tuple[int, ...], axis: int) -> bool:
+    """Whether each index of the axis is computed from the same one of the input."""
+    space = len(weight) - 2
+    strides, pads = (node.attributes.get(name) or [] for name in ("strides", "pads"))
+    own = axis - 2
+    return (
+        weight[axis] == 1
+        and (not strides or strides[own] == 1)
+        and (not pads or (pads[own], pads[own + space]) == (0, 0))
+    )
+
+
 def _group(node: Node, run: Labelling, made: Labels, groups: int, *, transposed: bool) -> None:
     """Grouped convolution: drop whole groups, or the same inner channels in every group; whichever leaves more.
 
     Whole groups couple a block of inputs with a block of outputs (depthwise: each input with its outputs) and lower
-    the group count. Inner channels keep the count; all groups lose the same places.
+    the group count. Inner channels keep the count; all groups read the same places, and make equally many channels.
     """
     labels = node.labels(run)
+    if labels is None and not transposed and len(made) > groups:
+        run.balanced.append(made.reshape(groups, -1))
+        use(node, run, 1, 0, made, "makes")
+        return
     if labels is None:
         reason = run.pinned.get(node.inputs[0], "nobody may cut its input")
         run.lock(made, f"{node.name} is grouped over a fixed input: {reason}")
@@ -122,11 +144,12 @@ def _group(node: Node, run: Labelling, made: Labels, groups: int, *, transposed:
         use(node, run, 1, 0, source if transposed else made, "makes")
         return
     run.classes.unite(blocks_in[:1], blocks_in)
-    run.classes.unite(blocks_out[:1], blocks_out)
     if transposed:
+        run.classes.unite(blocks_out[:1], blocks_out)
         use(node, run, 1, 0, source, "reads")
         use(node, run, 1, 1, np.ascontiguousarray(blocks_out[0]), "makes")
     else:
+        run.balanced.append(blocks_out)
         use(node, run, 1, 0, made, "makes")
         use(node, run, 1, 1, np.ascontiguousarray(blocks_in[0]), "reads")
     run.reads.append(ChannelRead(node.name, 0, node.inputs[0], 1, source))
