@@ -159,7 +159,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "hf_vit": _transformers("hf_vit", "transformer"),
     "hf_deit": _transformers("hf_deit", "transformer"),
     "hf_vit_msn": _transformers("hf_vit_msn", "transformer"),
-    "hf_vit_mae": _transformers("hf_vit_mae", "transformer"),
     "hf_beit": _transformers("hf_beit", "transformer"),
     "hf_data2vec": _transformers("hf_data2vec", "transformer"),
     "hf_dinov2": _transformers("hf_dinov2", "transformer"),

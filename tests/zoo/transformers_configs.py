@@ -1,7 +1,7 @@
 """Architectures of the `transformers` package, from configurations: thin, shallow, random, nothing downloaded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,7 +22,6 @@ class Recipe:
     options: Mapping[str, Any]
     outputs: tuple[str, ...] = ("logits",)
     backbone: tuple[str, Mapping[str, Any]] | None = None
-    fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments of the call besides the pixels
 
 
 # Four stages, thin, as most hierarchical networks take them.
@@ -145,9 +144,6 @@ RECIPES: Mapping[str, Recipe] = {
     "hf_vit": Recipe("ViT" + IMAGES, "ViTConfig", VIT),
     "hf_deit": Recipe("DeiTForImageClassificationWithTeacher", "DeiTConfig", VIT),
     "hf_vit_msn": Recipe("ViTMSN" + IMAGES, "ViTMSNConfig", VIT),
-    "hf_vit_mae": Recipe(
-        "ViTMAEModel", "ViTMAEConfig", {**VIT, "mask_ratio": 0.0}, ("last_hidden_state",),
-    ),
     "hf_beit": Recipe("Beit" + IMAGES, "BeitConfig", {**VIT, "use_relative_position_bias": True}),
     "hf_data2vec": Recipe(
         "Data2VecVision" + IMAGES, "Data2VecVisionConfig", {**VIT, "use_shared_relative_position_bias": True}
@@ -225,12 +221,12 @@ RECIPES: Mapping[str, Recipe] = {
 class Plain(nn.Module):
     """A transformers model that takes one tensor and gives plain tensors."""
 
-    def __init__(self, model: nn.Module, outputs: tuple[str, ...], fixed: Mapping[str, Any]) -> None:
+    def __init__(self, model: nn.Module, outputs: tuple[str, ...]) -> None:
         super().__init__()
-        self.model, self.outputs, self.fixed = model, outputs, dict(fixed)
+        self.model, self.outputs = model, outputs
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, ...]:
-        found = self.model(pixels, **self.fixed)
+        found = self.model(pixels)
         tensors = tuple(found[name] for name in self.outputs)
         return tensors if len(tensors) > 1 else tensors[0]
 
@@ -246,4 +242,4 @@ def from_config(name: str) -> nn.Module:
         options["backbone_config"] = getattr(transformers, config)(**inner)
     torch.manual_seed(0)
     model = getattr(transformers, recipe.model)(getattr(transformers, recipe.config)(**options))
-    return Plain(model.eval(), recipe.outputs, recipe.fixed)
+    return Plain(model.eval(), recipe.outputs)
