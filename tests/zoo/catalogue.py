@@ -43,7 +43,9 @@ class Architecture:
     unexportable: Mapping[str, str] | None = None
 
 
-def _transformers(name: str, kind: Kind, shapes: Shapes = PIXELS, flops: Range = FAIR, because: str = "") -> Architecture:
+def _transformers(
+    name: str, kind: Kind, shapes: Shapes = PIXELS, flops: Range = FAIR, because: str = ""
+) -> Architecture:
     return Architecture(partial(from_config, name), shapes, kind, flops, because)
 
 

@@ -33,7 +33,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--variant", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--missing", action="store_true", help="only what docs/zoo.json does not hold yet")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for one variant")
-    parser.add_argument("--exports", type=Path, help="keep exported graphs in this folder, and use those that lie there")
+    parser.add_argument(
+        "--exports", type=Path, help="keep exported graphs in this folder, and use those that lie there"
+    )
     chosen = parser.parse_args(arguments)
     results = {(r.architecture, r.variant): r for r in read(RESULTS) if r.variant in _variants(r.architecture)}
     wanted = [

@@ -36,7 +36,12 @@ DINO: Mapping[str, Any] = {
     "patch_size": 8,
 }  # fmt: skip
 SWIN: Mapping[str, Any] = {
-    "image_size": 64, "patch_size": 4, "embed_dim": 32, "depths": (2, 2, 2), "num_heads": (2, 4, 8), "window_size": 4,
+    "image_size": 64,
+    "patch_size": 4,
+    "embed_dim": 32,
+    "depths": (2, 2, 2),
+    "num_heads": (2, 4, 8),
+    "window_size": 4,
 }
 PVT: Mapping[str, Any] = {"hidden_sizes": (16, 32, 48, 64), "num_attention_heads": (1, 2, 3, 4), "depths": (1, 1, 1, 1)}
 IMAGES = "ForImageClassification"
@@ -81,7 +86,9 @@ RECIPES: Mapping[str, Recipe] = {
             "conv_layer_strides": [[2], [2, 1], [2, 1], [2]],
         },
     ),
-    "hf_pp_lcnet": Recipe("PPLCNet" + IMAGES, "PPLCNetConfig", {"scale": 0.5, "class_expand": 256}, ("last_hidden_state",)),
+    "hf_pp_lcnet": Recipe(
+        "PPLCNet" + IMAGES, "PPLCNetConfig", {"scale": 0.5, "class_expand": 256}, ("last_hidden_state",)
+    ),
     "hf_convnext": Recipe(
         "ConvNext" + IMAGES, "ConvNextConfig", {"hidden_sizes": STAGES, "depths": (1, 1, 3, 1), "image_size": 64}
     ),
@@ -116,7 +123,10 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "hf_mobilevitv2": Recipe(
         "MobileViTV2" + IMAGES, "MobileViTV2Config",
-        {"image_size": 64, "width_multiplier": 0.25, "base_attn_unit_dims": (128, 192, 256), "n_attn_blocks": (1, 2, 1)},
+        {
+            "image_size": 64, "width_multiplier": 0.25, "base_attn_unit_dims": (128, 192, 256),
+            "n_attn_blocks": (1, 2, 1),
+        },
     ),
     "hf_cvt": Recipe(
         "Cvt" + IMAGES, "CvtConfig", {"embed_dim": (32, 48, 64), "num_heads": (1, 3, 4), "depth": (1, 2, 3)}

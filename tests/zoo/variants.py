@@ -1,4 +1,4 @@
-"""One architecture in the eight forms that it reaches users in: exporter x batch-norm kept / folded x batch fixed / free."""
+"""The eight forms a network reaches users in: exporter x batch-norm kept / folded x batch fixed / free."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,12 @@ class Variant:
         return f"{self.exporter}-{'kept' if self.kept else 'folded'}-{'free' if self.free else 'fixed'}"
 
 
-ALL = tuple(Variant(exporter, kept, free) for exporter in ("dynamo", "legacy") for kept in (True, False) for free in (True, False))
+ALL = tuple(
+    Variant(exporter, kept, free)
+    for exporter in ("dynamo", "legacy")
+    for kept in (True, False)
+    for free in (True, False)
+)
 TWO = (Variant("dynamo", kept=False, free=True), Variant("legacy", kept=True, free=False))
 VARIANTS = {variant.name: variant for variant in ALL}
 

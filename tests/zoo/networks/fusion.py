@@ -35,7 +35,9 @@ class Exchange(nn.Module):
             for source, other in enumerate(ys):
                 if source != target:
                     sent = self.ways[f"{source}-{target}"](other)
-                    total = total + (F.interpolate(sent, scale_factor=2.0 ** (source - target)) if source > target else sent)
+                    total = total + (
+                        F.interpolate(sent, scale_factor=2.0 ** (source - target)) if source > target else sent
+                    )
             fused.append(F.relu(total))
         return fused
 

@@ -214,7 +214,10 @@ class RepVggBlock(nn.Module):
 
     def __init__(self, source: int, target: int, stride: int) -> None:
         super().__init__()
-        self.three, self.one = conv_bn(source, target, 3, stride, act=None), conv_bn(source, target, 1, stride, act=None)
+        self.three, self.one = (
+            conv_bn(source, target, 3, stride, act=None),
+            conv_bn(source, target, 1, stride, act=None),
+        )
         self.same = nn.BatchNorm2d(source) if source == target and stride == 1 else None
 
     def forward(self, x: Tensor) -> Tensor:

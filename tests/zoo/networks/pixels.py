@@ -32,7 +32,10 @@ class Edsr(nn.Module):
 
     def __init__(self, width: int = 48, depth: int = 8) -> None:
         super().__init__()
-        self.enter, self.body = conv(3, width), nn.Sequential(*(Scaled(width) for _ in range(depth)), conv(width, width))
+        self.enter, self.body = (
+            conv(3, width),
+            nn.Sequential(*(Scaled(width) for _ in range(depth)), conv(width, width)),
+        )
         self.up = nn.Sequential(
             conv(width, 4 * width), nn.PixelShuffle(2), conv(width, 4 * width), nn.PixelShuffle(2), conv(width, 3)
         )

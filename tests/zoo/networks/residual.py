@@ -202,9 +202,7 @@ class SelectiveKernel(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.ways = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(width, width, 3, 1, d, d, groups=4, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-            )
+            nn.Sequential(nn.Conv2d(width, width, 3, 1, d, d, groups=4, bias=False), nn.BatchNorm2d(width), nn.ReLU())
             for d in (1, 2)
         )
         self.squeeze, self.select = conv_bn(width, width // 2, 1), nn.Conv2d(width // 2, 2 * width, 1)

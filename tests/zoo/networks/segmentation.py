@@ -132,8 +132,7 @@ class SemanticFpn(nn.Module):
         )
         self.lateral = nn.ModuleList(nn.Conv2d(width, 48, 1) for width in (32, 64, 128))
         self.read = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(48, 32, 3, padding=1, bias=False), nn.GroupNorm(4, 32), nn.ReLU())
-            for _ in range(3)
+            nn.Sequential(nn.Conv2d(48, 32, 3, padding=1, bias=False), nn.GroupNorm(4, 32), nn.ReLU()) for _ in range(3)
         )
         self.predict = nn.Conv2d(32, CLASSES, 1)
 
