@@ -101,7 +101,8 @@ class Separator(nn.Module):
             y = y + block(y)
         masks = self.mask(y).view(x.shape[0], self.speakers, self.width, -1)
         masked = (masks * code.unsqueeze(1)).flatten(0, 1)
-        return self.decode(masked).view(x.shape[0], self.speakers, -1)
+        voices: Tensor = self.decode(masked).view(x.shape[0], self.speakers, -1)
+        return voices
 
 
 def conv_tasnet() -> nn.Module:
@@ -151,7 +152,8 @@ class Keywords(nn.Module):
         for two, one in zip(self.two, self.one, strict=True):
             planes = two(x)
             x = F.relu(x + planes + one(planes.mean(2, keepdim=True)))
-        return self.say(x.mean((2, 3), keepdim=True)).flatten(1)
+        said: Tensor = self.say(x.mean((2, 3), keepdim=True)).flatten(1)
+        return said
 
 
 def bc_resnet() -> nn.Module:

@@ -20,10 +20,10 @@ class C2f(nn.Module):
 
     def __init__(self, source: int, target: int, depth: int, adds: bool) -> None:
         super().__init__()
-        self.half, self.adds = target // 2, adds
-        self.enter, self.leave = silu(source, target, 1), silu((2 + depth) * self.half, target, 1)
+        self.adds, part = adds, target // 2
+        self.enter, self.leave = silu(source, target, 1), silu((2 + depth) * part, target, 1)
         self.blocks = nn.ModuleList(
-            nn.Sequential(silu(self.half, self.half), silu(self.half, self.half)) for _ in range(depth)
+            nn.Sequential(silu(part, part), silu(part, part)) for _ in range(depth)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -103,7 +103,8 @@ class Hourglass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         low = self.up(self.inner(self.down(F.max_pool2d(x, 2))))
-        return self.stay(x) + F.interpolate(low, scale_factor=2)
+        out: Tensor = self.stay(x) + F.interpolate(low, scale_factor=2)
+        return out
 
 
 class StackedHourglass(nn.Module):

@@ -138,7 +138,8 @@ class VanBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.scale1 * self.attend(self.norm1(x))
-        return x + self.scale2 * self.mlp(self.norm2(x))
+        out: Tensor = x + self.scale2 * self.mlp(self.norm2(x))
+        return out
 
 
 def van() -> nn.Module:

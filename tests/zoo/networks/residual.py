@@ -81,7 +81,7 @@ def resnet50_d() -> nn.Module:
     for stage, depth in enumerate((3, 4, 6, 3)):
         inner = 16 * 2**stage
         for number in range(depth):
-            layers.append(block(source, inner, 4 * inner, 2 if number == 0 and stage else 1))  # type: ignore[arg-type]
+            layers.append(block(source, inner, 4 * inner, 2 if number == 0 and stage else 1))
             source = 4 * inner
     return nn.Sequential(*layers, head(source))
 
@@ -211,7 +211,8 @@ class SelectiveKernel(nn.Module):
         stacked = torch.stack([way(x) for way in self.ways], 1)
         pooled = stacked.sum(1).mean((2, 3), keepdim=True)
         choice = self.select(self.squeeze(pooled)).reshape(x.shape[0], 2, x.shape[1], 1, 1)
-        return (stacked * choice.softmax(1)).sum(1)
+        mixed: Tensor = (stacked * choice.softmax(1)).sum(1)
+        return mixed
 
 
 def sknet() -> nn.Module:
@@ -242,7 +243,8 @@ class SplitAttention(nn.Module):
         parts = self.conv(x).split(self.width, 1)
         pooled = (parts[0] + parts[1]).mean((2, 3), keepdim=True)
         gates = self.gate(F.relu(self.squeeze(pooled))).view(-1, 2, self.width, 1, 1).softmax(1)
-        return parts[0] * gates[:, 0] + parts[1] * gates[:, 1]
+        mixed: Tensor = parts[0] * gates[:, 0] + parts[1] * gates[:, 1]
+        return mixed
 
 
 def resnest() -> nn.Module:
