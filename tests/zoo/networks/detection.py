@@ -22,9 +22,7 @@ class C2f(nn.Module):
         super().__init__()
         self.adds, part = adds, target // 2
         self.enter, self.leave = silu(source, target, 1), silu((2 + depth) * part, target, 1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(silu(part, part), silu(part, part)) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(nn.Sequential(silu(part, part), silu(part, part)) for _ in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
         parts = list(self.enter(x).chunk(2, 1))
