@@ -6,7 +6,7 @@ stands beside the reason.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -31,7 +31,7 @@ FILM: Shapes = ((3, 8, 48, 48),)
 class Architecture:
     """`shapes` are the inputs' without the batch. `flops` is the share of multiply-adds left at keep 0.5.
 
-    `unexportable` holds, per variant, why the exporter itself fails on it (with torch 2.13).
+    `unexportable` holds, per variant, the words in which the exporter itself refuses it (torch 2.13).
     """
 
     make: Callable[[], nn.Module]
@@ -40,7 +40,7 @@ class Architecture:
     flops: Range = FAIR
     because: str = ""
     variants: tuple[Variant, ...] = TWO
-    unexportable: Mapping[str, str] | None = None
+    unexportable: Mapping[str, str] = field(default_factory=dict)
 
 
 def _transformers(
@@ -159,11 +159,16 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "hf_convnextv2": _transformers("hf_convnextv2", "convolutional"),
     "hf_focalnet": _transformers("hf_focalnet", "convolutional"),
     "hf_poolformer": _transformers("hf_poolformer", "other"),
-    "hf_upernet": _transformers("hf_upernet", "convolutional"),
+    "hf_upernet": replace(
+        _transformers("hf_upernet", "convolutional"),
+        unexportable={"legacy-kept-fixed": "adaptive_avg_pool2d, output size that are not factor of input size"},
+    ),
     "hf_swiftformer": _transformers("hf_swiftformer", "transformer"),
     "hf_levit": _transformers("hf_levit", "transformer"),
     "hf_mobilevit": _transformers("hf_mobilevit", "transformer"),
-    "hf_mobilevitv2": _transformers("hf_mobilevitv2", "transformer"),
+    "hf_mobilevitv2": replace(
+        _transformers("hf_mobilevitv2", "transformer"), unexportable={"legacy-kept-fixed": "translating col2im"}
+    ),
     "hf_cvt": _transformers("hf_cvt", "transformer"),
     "hf_pvt": _transformers("hf_pvt", "transformer"),
     "hf_pvt_v2": _transformers("hf_pvt_v2", "transformer"),

@@ -82,8 +82,7 @@ def _table(results: Sequence[Result]) -> str:
 
 
 def _failure(result: Result) -> str:
-    told = (ARCHITECTURES[result.architecture].unexportable or {}).get(result.variant)
-    what = f"the exporter: {told or result.failure}" if result.failed_at == "export" else result.failure
+    what = f"the exporter: {result.failure}" if result.failed_at == "export" else result.failure
     return f"- {result.architecture}, {result.variant}: {what}"
 
 
