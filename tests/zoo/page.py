@@ -58,11 +58,13 @@ def in_range(result: Result) -> bool:
 
 def _summary(results: Sequence[Result]) -> str:
     done = [result for result in results if not result.failed_at]
-    names = len({result.architecture for result in done})
+    names = {result.architecture for result in done}
+    kinds = Counter(ARCHITECTURES[name].kind for name in names)
     outside = sum(not in_range(result) for result in done)
     where = Counter(result.failed_at for result in results if result.failed_at)
     return (
-        f"{names} architectures in {len(done)} variants cut, and every cut proven; {outside} of them outside the "
+        f"{len(names)} architectures ({', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}) in {len(done)} "
+        f"variants cut, and every cut proven; {outside} of them outside the "
         "expected range. "
         f"{where['export']} variants that the exporter cannot write, {where['cut']} that cutback cannot cut."
     )
