@@ -26,7 +26,7 @@ def exported(family: str, exporter: str, *, free: bool) -> onnx.ModelProto:
 
 def export_as(exporter: str, network: nn.Module, example: tuple[torch.Tensor, ...], **options: Any) -> onnx.ModelProto:
     """Any network, in eval mode, from the "legacy" or the "dynamo" exporter."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         target = Path(folder) / "model.onnx"
         torch.onnx.export(network, example, target, dynamo=exporter == "dynamo", verbose=False, **options)
         return onnx.load(target)
