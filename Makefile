@@ -9,13 +9,14 @@ TESTS ?=
 FUZZ ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fuzz lint format hooks clean
+.PHONY: help install demo test test-all zoo fuzz lint format hooks clean
 
 help:
 	@echo "make demo       train a small network on handwritten digits, halve its latency on this CPU, show the report"
 	@echo "make test       format, lint, types, layering and every quick test"
 	@echo "make test-all   the same with the slow tests"
 	@echo "make fuzz       feed 10,000 broken models to the loader (FUZZ=count); stopped, it goes on where it was"
+	@echo "make zoo        cut every architecture of the zoo and write docs/zoo.md (options in ARGS; an hour or more)"
 	@echo "make lint       format, lint, types and layering only"
 	@echo "make bench-NAME run benchmarks/NAME.py (options in ARGS)"
 	@echo "make hooks      check before every commit"
@@ -50,6 +51,10 @@ test-all: lint
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.campaign $(FUZZ) --shared -o fuzz.jsonl
+
+zoo: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,zoo]'
+	$(BIN)/python -m tests.zoo.report $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .
