@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from pipeline.graph.cut import cut, masked
@@ -10,6 +11,7 @@ from pipeline.graph.execute import run_unoptimised
 from pipeline.graph.flops import node_flops, paper_cost
 from pipeline.graph.model import from_proto
 from pipeline.graph.proof import finite_feeds, outputs_agree, prove, random_feeds
+from pipeline.prune import prune
 from targets.errors import ProofFailed
 from tests.graph.small import coupled, proto
 
@@ -66,6 +68,16 @@ def test_proof_on_outputs_that_never_change_carries_a_doubt() -> None:
     proof = prove(cut(model, channels, {"a": (0, 1)}), masked(model, channels, {"a": (0, 1)}))
     assert proof.relative_error == 0
     assert "the same for every random input" in str(proof.doubt)
+
+
+def test_prune_hands_on_the_doubt_of_its_proof(tmp_path) -> None:
+    for name, level in (("loud", 0), ("silent", 1e9)):
+        onnx.save(proto(IMAGE, THRESHOLD, **WEIGHTS, k=np.asarray(level, np.float32)), tmp_path / f"{name}.onnx")
+    loud, silent = (
+        prune(str(tmp_path / f"{name}.onnx"), tmp_path / "cut.onnx", keep=0.5) for name in ("loud", "silent")
+    )
+    assert loud["doubts"] == []
+    assert silent["doubts"] == [silent["proof"]["doubt"]]
 
 
 def test_random_inputs_have_the_declared_types_and_shapes() -> None:
