@@ -86,6 +86,14 @@ def test_foreign_operator_of_unknown_shape_locks_what_follows_and_no_more() -> N
     assert is_exact(model, channels, {"a": (0, 1, 5)})
 
 
+def test_network_behind_a_foreign_operator_is_locked_whole() -> None:
+    source = proto(IMAGE, f"i = own.Strange(x) {AROUND.replace('Conv(x', 'Conv(i')} y = Relu(b)", **WEIGHTS)
+    model = from_proto(source)
+    channels = couple(model)
+    assert not channels.free
+    assert proven(model, channels, {}).inputs == 0
+
+
 def test_shape_that_differs_from_run_to_run_is_not_relied_on() -> None:
     """The loop runs as often as the input's sign says: its scan output is as long as that."""
     body = (
