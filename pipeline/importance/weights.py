@@ -8,6 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from pipeline.graph.channels import AxisSlice
+from pipeline.graph.quanta import real_values
 from pipeline.importance.criteria import Request, Scores
 from targets.errors import BadInput
 
@@ -26,13 +27,14 @@ def l2(request: Request) -> Scores:
 
 def _aggregate(request: Request, magnitude: Callable[[NDArray[Any]], NDArray[Any]]) -> Scores:
     tensors = {tensor.name: tensor for tensor in request.proto.graph.initializer}
+    values = real_values(request.proto)
     scores: Scores = {}
     for group in request.groups:
         filters = [
             entry for entry in group.slices if entry.role == "makes" and _rank(tensors, entry) >= MIN_FILTER_RANK
         ]
         if filters:
-            parts = [_per_channel(tensors[entry.tensor], entry, group.channels, magnitude) for entry in filters]
+            parts = [_per_channel(values(entry.tensor), entry, group.channels, magnitude) for entry in filters]
             scores[group.id] = np.sum(parts, axis=0)
         elif group.locked_because is None:
             raise BadInput(
@@ -49,9 +51,9 @@ def _rank(tensors: dict[str, onnx.TensorProto], entry: AxisSlice) -> int:
 
 
 def _per_channel(
-    tensor: onnx.TensorProto, entry: AxisSlice, channels: int, magnitude: Callable[[NDArray[Any]], NDArray[Any]]
+    values: NDArray[np.float64], entry: AxisSlice, channels: int, magnitude: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> NDArray[np.float64]:
-    weights = magnitude(np.asarray(onnx.numpy_helper.to_array(tensor)).astype(np.float64))
+    weights = magnitude(values)
     others = tuple(axis for axis in range(weights.ndim) if axis != entry.axis % weights.ndim)
     return sum_by_channel(weights.sum(axis=others), entry.channel, channels)
 

@@ -7,6 +7,7 @@ from onnx import helper, numpy_helper, parser
 
 from pipeline.graph.couple import couple
 from pipeline.graph.cut import cut, masked, plan
+from pipeline.graph.execute import run_unoptimised
 from pipeline.graph.flops import paper_cost
 from pipeline.graph.model import from_proto
 from pipeline.graph.proof import prove
@@ -86,6 +87,14 @@ def test_foreign_operator_of_unknown_shape_locks_what_follows_and_no_more() -> N
     assert is_exact(model, channels, {"a": (0, 1, 5)})
 
 
+def test_network_behind_a_foreign_operator_is_locked_whole() -> None:
+    source = proto(IMAGE, f"i = own.Strange(x) {AROUND.replace('Conv(x', 'Conv(i')} y = Relu(b)", **WEIGHTS)
+    model = from_proto(source)
+    channels = couple(model)
+    assert not channels.free
+    assert proven(model, channels, {}).inputs == 0
+
+
 def test_shape_that_differs_from_run_to_run_is_not_relied_on() -> None:
     """The loop runs as often as the input's sign says: its scan output is as long as that."""
     body = (
@@ -161,3 +170,48 @@ def test_initial_state_made_of_channels_is_locked() -> None:
     weights = {"w": (8, 3, 1, 1), "two": ints(2), "zeroth": ints(0), "k": (1, 24, 3), "r": (1, 24, 8)}
     _, _, groups = coupled("float[1,3,1,6] x", body, **weights)
     assert "GRU (GRU_h) makes a hidden state" in (groups["a"].locked_because or "")
+
+
+SQUEEZED = (
+    "a = Conv(x, w) s = Shape(a) n = Gather(s, two) q = Equal(n, one) "
+    "b = If(q) <then_branch = p () => (float i) { k = Relu(a) i = Squeeze(k, two) },"
+    " else_branch = o () => (float i) { k = Neg(a) i = Identity(k) }> "
+    "c = Relu(b) d = Unsqueeze(c, two) y = Conv(d, v)"
+)
+
+
+@pytest.mark.parametrize("dims", ["1,3,1,6", "n,3,1,w"])
+def test_branch_whose_condition_hangs_on_known_sizes_is_taken(dims) -> None:
+    source = proto(f"float[{dims}] x", SQUEEZED, **WEIGHTS, two=ints(2), one=ints(1))
+    model = from_proto(source, {"x": (1, 3, 1, 6)})
+    assert [node.op_type for node in model.proto.graph.node] == [
+        "Conv", "Relu", "Squeeze", "Relu", "Unsqueeze", "Conv"
+    ]  # fmt: skip
+    assert len({node.name for node in model.proto.graph.node}) == 6
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 1, 6)).astype(np.float32)}
+    assert np.array_equal(run_unoptimised(model.proto, feeds)["y"], run_unoptimised(source, feeds)["y"])
+    channels = couple(model)
+    assert proven(model, channels, {"a": (0, 3)}).relative_error < 1e-5
+
+
+def test_nested_branches_that_use_the_same_names_are_told_apart() -> None:
+    body = (
+        "b = If(yes) <then_branch = p () => (float[1,3,4,4] i) { k = Relu(x) i = If(no) <"
+        "then_branch = q () => (float[1,3,4,4] j) { m = Neg(k) j = Abs(m) },"
+        " else_branch = r () => (float[1,3,4,4] j) { m = Sigmoid(k) l = If(q0) <"
+        "then_branch = t () => (float[1,3,4,4] h) { h = Add(m, k) },"
+        " else_branch = u () => (float[1,3,4,4] h) { h = Sub(m, k) }> "
+        "j = Add(l, m) }> }, else_branch = o () => (float[1,3,4,4] i) { i = Identity(x) }> "
+        "c = If(yes) <then_branch = p () => (float[1,3,4,4] i) { k = Tanh(b) i = Identity(k) },"
+        " else_branch = o () => (float[1,3,4,4] i) { k = Neg(b) i = Identity(k) }> y = Add(b, c)"
+    )
+    inputs = f"{IMAGE}, bool q0"
+    source = proto(inputs, body, yes=np.asarray(True), no=np.asarray(False))
+    model = from_proto(source)
+    assert [node.op_type for node in model.proto.graph.node] == ["Relu", "Sigmoid", "If", "Add", "Tanh", "Add"]
+    for taken in (False, True):
+        feeds = {
+            "x": np.random.default_rng(0).standard_normal((1, 3, 4, 4)).astype(np.float32),
+            "q0": np.asarray(taken),
+        }
+        assert np.array_equal(run_unoptimised(model.proto, feeds)["y"], run_unoptimised(source, feeds)["y"])

@@ -17,6 +17,7 @@ from pipeline.graph.cut import cut, masked, plan
 from pipeline.graph.flops import paper_cost
 from pipeline.graph.model import from_proto
 from pipeline.graph.proof import prove
+from pipeline.importance.criteria import score
 from targets.errors import ProofFailed
 from tests.graph import zoo
 from tests.graph.exports import exported
@@ -244,3 +245,13 @@ def test_range_that_is_taken_at_run_time_reads_all_channels(per_channel) -> None
     kept = random_half(channels)
     assert paper_cost(cut(model, channels, kept)).flops / paper_cost(model).flops == pytest.approx(0.274, abs=1e-3)
     assert proven(model, channels, kept).relative_error < 1e-5
+
+
+def test_quantised_filters_are_scored_as_the_numbers_they_stand_for() -> None:
+    body = "d = DequantizeLinear<axis = 0>(w, s, p) a = Conv(x, d) y = Conv(a, v)"
+    weights: dict[str, Any] = {
+        "w": int8(4, 3, 1, 1), "s": np.asarray([1, 2, 3, 4], np.float32), "p": int8(4), "v": (2, 4, 1, 1)
+    }  # fmt: skip
+    model, _, groups = coupled(IMAGE, body, **weights)
+    real = (weights["w"].reshape(4, 3).astype(float) - weights["p"][:, None]) * weights["s"][:, None]
+    assert np.allclose(score("l1", model.proto, [groups["a"]])["a"], np.abs(real).sum(1))

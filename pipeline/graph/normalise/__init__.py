@@ -1,9 +1,10 @@
 """One plain form for every graph, so that the stages after it meet no special case.
 
-What it promises: functions inlined; no sparse tensors; no Constant nodes, constants folded; initialisers are neither
-graph inputs nor shared between two readers; every node has a unique name; sizes that do not depend on a free dimension are constants;
-Reshape carries the batch along (0) instead of a baked 1; sequences that are only taken apart again are Splits; nothing
-stands between a quantised parameter and its one reader; no dead nodes. Weights keep their names.
+What it promises: functions inlined, and branches that are always taken; no sparse tensors; no Constant nodes, constants
+folded; initialisers are neither graph inputs nor shared between two readers; every node has a unique name; sizes that do
+not depend on a free dimension are constants; Reshape carries the batch along (0) instead of a baked 1; sequences that
+are only taken apart again are Splits; nothing stands between a quantised parameter and its one reader; no dead nodes.
+Weights keep their names.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pipeline.graph.editing import captured_names, opset
 from pipeline.graph.normalise.batch import reshapes_carry_the_batch
 from pipeline.graph.normalise.constants import constants_are_folded, constants_are_initialisers
 from pipeline.graph.normalise.dead import dead_nodes_are_gone, identities_are_gone
+from pipeline.graph.normalise.decided import decided_branches_are_inlined
 from pipeline.graph.normalise.defaults import default_axes_are_written
 from pipeline.graph.normalise.expansions import expansions_are_left_to_broadcasting
 from pipeline.graph.normalise.functions import inlined
@@ -46,6 +48,7 @@ PASSES: tuple[Pass, ...] = (
     constants_are_folded,
     sizes_are_constants,
     constants_are_folded,
+    decided_branches_are_inlined,
     reshapes_carry_the_batch,
     shuffles_are_gathers,
     expansions_are_left_to_broadcasting,
