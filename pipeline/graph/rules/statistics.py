@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from pipeline.graph.labels import Labelling, labelled_axes
-from pipeline.graph.rules.node import Node, Outputs, lock_others
+from pipeline.graph.labels import Labelling
+from pipeline.graph.rules.mixing import mixed
+from pipeline.graph.rules.node import Node, Outputs, lock_others, refuse
 from pipeline.graph.rules.normalization import layer_norm
 
 
@@ -18,9 +19,9 @@ def mean_variance(node: Node, run: Labelling) -> Outputs:
     labels = node.labels(run)
     if labels is None:
         return (None,)
-    if {axis % labels.ndim for axis in node.attributes["axes"]}.intersection(labelled_axes(labels)):
-        run.mark_inexact(labels)
-    return (labels,)
+    axes = {int(axis) % labels.ndim for axis in node.attributes["axes"]}
+    met = mixed(node, run, labels, axes, statistics=True)
+    return refuse(node, run, "averages over channels that lie on several axes") if met is None else (met,)
 
 
 RULES: dict[str, Callable[[Node, Labelling], Outputs]] = {
