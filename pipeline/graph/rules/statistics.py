@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
-from pipeline.graph.labels import Labelling, labelled_axes
-from pipeline.graph.rules.node import Node, Outputs, lock_others
+from pipeline.graph.labels import Labelling
+from pipeline.graph.normalise.defaults import ALL_BUT_CHANNELS
+from pipeline.graph.rules.mixing import mixed
+from pipeline.graph.rules.node import Node, Outputs, lock_others, refuse
 from pipeline.graph.rules.normalization import layer_norm
 
 
@@ -18,9 +20,9 @@ def mean_variance(node: Node, run: Labelling) -> Outputs:
     labels = node.labels(run)
     if labels is None:
         return (None,)
-    if {axis % labels.ndim for axis in node.attributes["axes"]}.intersection(labelled_axes(labels)):
-        run.mark_inexact(labels)
-    return (labels,)
+    axes = {int(axis) % labels.ndim for axis in node.attributes.get("axes", ALL_BUT_CHANNELS)}
+    met = mixed(node, run, labels, axes, statistics=True)
+    return refuse(node, run, "averages over channels that lie on several axes") if met is None else (met,)
 
 
 RULES: dict[str, Callable[[Node, Labelling], Outputs]] = {
