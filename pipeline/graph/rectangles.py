@@ -1,5 +1,7 @@
 """A cut tensor must stay a rectangle: where channels lie on two axes, one of them decides."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -24,14 +26,15 @@ def keep_rectangles(run: Labelling) -> None:
         classes = run.classes.find(small)
         axes = [axis for axis in range(classes.ndim) if not _constant_along(classes, axis)]
         if len(axes) > 1:
-            best = _best(run, classes, axes)
+            best = finest_axis(run, classes, axes)
             lines = np.moveaxis(classes, best, 0).reshape(classes.shape[best], -1)
             run.classes.unite(lines[:, :1], lines)
 
 
-def _best(run: Labelling, classes: Labels, axes: list[int]) -> int:
-    """Blocks lie outside of what they hold: the first axis counts them, the last one their inner channels."""
-    if run.blocks == "auto":
+def finest_axis(run: Labelling, classes: Labels, axes: Sequence[int]) -> int:
+    """The one of `axes` to keep: that which leaves the most classes, or of two axes that which the choice of blocks says.
+    Blocks lie outside of what they hold: the first axis counts them, the second one their inner channels."""
+    if run.blocks == "auto" or len(axes) != 2:
         return max(axes, key=lambda axis: _classes_left(classes, axis))
     return axes[0] if run.blocks == "whole" else axes[-1]
 

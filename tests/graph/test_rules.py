@@ -152,6 +152,13 @@ def test_pixel_shuffle_takes_a_whole_block_for_a_channel() -> None:
     assert is_exact(model, channels, {"a": (1,)})
 
 
+def test_slope_behind_a_pixel_shuffle_goes_with_its_block() -> None:
+    body = f"{STEM} b = DepthToSpace<blocksize = 2>(a) z = PRelu(b, s) {HEAD}"
+    model, channels, groups = coupled(IMAGE, body, w=(16, 3, 1, 1), s=(4, 1, 1), u=(4, 2))
+    assert (groups["a"].channels, groups["a"].step) == (4, 4)
+    assert is_exact(model, channels, {"a": (1, 2)})
+
+
 def test_expanded_gate_keeps_its_channel_and_counts_the_others() -> None:
     body = f"{STEM} b = Conv(a, v) e = Expand(b, s) z = Concat<axis = 1>(a, e) {HEAD}"
     model, channels, groups = coupled(IMAGE, body, w=(4, 3, 1, 1), v=(1, 4, 1, 1), s=ints(1, 4, 4, 4), u=(8, 2))

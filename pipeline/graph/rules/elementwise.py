@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.graph.labels import Labelling, Labels, compact, labelled_axes
+from pipeline.graph.rectangles import finest_axis
 from pipeline.graph.rules.node import Node, Outputs, lock_others, refuse
 from pipeline.graph.rules.parameter import parameter, pass_parameters_on, use
 
@@ -71,8 +72,8 @@ def _one_axis(node: Node, run: Labelling, result: Labels, fixed: Mapping[int, tu
         return result
     stays = {axis for number, own in entries.items() if parameter(node, run, number) is None for axis in own}
     free = [axis for axis in axes if axis not in stays] or list(axes)
-    whole = run.whole_blocks(result.shape[axes[0]], result.shape[axes[-1]])
-    return run.merged(result, set(axes) - {free[0] if whole else free[-1]})
+    kept = finest_axis(run, compact(result), free)
+    return run.merged(result, set(axes) - {kept})
 
 
 def _entries(result: Labels, shape: tuple[int, ...]) -> set[int]:
