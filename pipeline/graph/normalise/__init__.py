@@ -13,7 +13,6 @@ import onnx
 
 from pipeline.graph.editing import captured_names, opset
 from pipeline.graph.normalise.batch import reshapes_carry_the_batch
-from pipeline.graph.normalise.branches import known_branches_are_taken
 from pipeline.graph.normalise.constants import constants_are_folded, constants_are_initialisers
 from pipeline.graph.normalise.dead import dead_nodes_are_gone, identities_are_gone
 from pipeline.graph.normalise.decided import decided_branches_are_inlined
