@@ -32,7 +32,7 @@ def keep_rectangles(run: Labelling) -> None:
 
 
 def finest_axis(run: Labelling, classes: Labels, axes: Sequence[int]) -> int:
-    """The one of `axes` to keep: that which leaves the most classes, or of two axes that which the choice of blocks says.
+    """The one of `axes` to keep: that which leaves the most classes, or of two that which the choice of blocks says.
     Blocks lie outside of what they hold: the first axis counts them, the second one their inner channels."""
     if run.blocks == "auto" or len(axes) != 2:
         return max(axes, key=lambda axis: _classes_left(classes, axis))
