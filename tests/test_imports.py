@@ -7,7 +7,7 @@ import pytest
 import pipeline
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "onnx", "onnxruntime", "onnx_graphsurgeon", "numpy", "scipy", "matplotlib", "PIL", "sqlalchemy")
+HEAVY = ("torch", "onnx", "onnxruntime", "numpy", "scipy", "matplotlib", "PIL", "sqlalchemy")
 
 LOADED = """
 import sys

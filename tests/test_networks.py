@@ -5,12 +5,21 @@ import torch
 from benchmarks.networks import NETWORKS
 from benchmarks.networks.export import export
 
-PUBLISHED = {"mobilenet_v2": 3_504_872, "efficientnet_b0": 5_288_548, "resnet18": 11_689_512, "resnet50": 25_557_032}
+PUBLISHED = {
+    "mobilenet_v2": 3_504_872, "efficientnet_b0": 5_288_548, "resnet18": 11_689_512, "resnet50": 25_557_032,
+    "densenet121": 7_978_856, "regnet_y_400mf": 4_344_144, "resnext50": 25_028_904, "convnext_tiny": 28_589_128,
+    "googlenet": 6_624_904, "squeezenet": 1_235_496, "mobilenet_v3_small": 2_542_856, "inception_v3": 23_834_568,
+    "shufflenet_v2": 2_278_604, "vit_b16": 86_567_656,
+}  # fmt: skip
+QUICK = ("mobilenet_v2", "squeezenet", "shufflenet_v2")
+BY_COST = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NETWORKS]
+SIZES = {"vit_b16": {"size": 224}}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BY_COST)
 def test_networks_have_the_published_number_of_parameters(name):
-    assert sum(parameter.numel() for parameter in NETWORKS[name]().parameters()) == PUBLISHED[name]
+    network = NETWORKS[name](**SIZES.get(name, {}))
+    assert sum(parameter.numel() for parameter in network.parameters()) == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18"])
@@ -22,10 +31,11 @@ def test_a_seed_decides_the_weights(name):
     assert not torch.equal(first(1), first(2))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BY_COST)
 def test_activations_stay_finite_and_alive(name):
+    size = 96 if name == "inception_v3" else 64
     with torch.no_grad():
-        logits = NETWORKS[name](classes=10)(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+        logits = NETWORKS[name](classes=10)(torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
     assert torch.isfinite(logits).all()
     assert float(logits.std()) > 1e-4
 

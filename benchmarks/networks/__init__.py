@@ -4,10 +4,20 @@ from collections.abc import Callable
 
 from torch import nn
 
+from benchmarks.networks.convnext import convnext_tiny
+from benchmarks.networks.densenet import densenet121
 from benchmarks.networks.efficientnet import efficientnet_b0
 from benchmarks.networks.export import export
+from benchmarks.networks.googlenet import googlenet
+from benchmarks.networks.inception import inception_v3
 from benchmarks.networks.mobilenet import mobilenet_v2
+from benchmarks.networks.mobilenet_v3 import mobilenet_v3_small
+from benchmarks.networks.regnet import regnet_y_400mf
 from benchmarks.networks.resnet import resnet18, resnet50
+from benchmarks.networks.resnext import resnext50
+from benchmarks.networks.shufflenet import shufflenet_v2
+from benchmarks.networks.squeezenet import squeezenet
+from benchmarks.networks.vit import vit_b16
 
 __all__ = ["NETWORKS", "export"]
 
@@ -16,4 +26,14 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_b0": efficientnet_b0,
     "resnet18": resnet18,
     "resnet50": resnet50,
+    "densenet121": densenet121,
+    "regnet_y_400mf": regnet_y_400mf,
+    "resnext50": resnext50,
+    "convnext_tiny": convnext_tiny,
+    "googlenet": googlenet,
+    "squeezenet": squeezenet,
+    "mobilenet_v3_small": mobilenet_v3_small,
+    "inception_v3": inception_v3,
+    "shufflenet_v2": shufflenet_v2,
+    "vit_b16": vit_b16,
 }

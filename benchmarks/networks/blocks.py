@@ -26,11 +26,12 @@ def conv_norm(
     return nn.Sequential(*layers)
 
 
-def initialise(network: nn.Module, seed: int) -> nn.Module:
+def initialise(network: nn.Module, seed: int, size: int = 64) -> nn.Module:
     """He-normal convolutions (fan out, within a group), small dense layers, batch-norm statistics of noise; eval mode.
 
-    Everything comes from `seed`. With statistics left at 0 and 1, squeeze-and-excite halves its way down to numbers
-    that have no precision, and that some processors are slow with.
+    Everything comes from `seed`; `size` is that of the images the statistics are taken on. With statistics left at 0
+    and 1, squeeze-and-excite halves its way down to numbers that have no precision, and that some processors are slow
+    with.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
@@ -42,13 +43,15 @@ def initialise(network: nn.Module, seed: int) -> nn.Module:
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
             nn.init.zeros_(module.bias)
-    settle(network, torch.randn(4, 3, 64, 64, generator=generator))
+    settle(network, torch.randn(4, 3, size, size, generator=generator))
     return network.eval()
 
 
 def settle(network: nn.Module, images: torch.Tensor) -> None:
     """Make every batch-norm's statistics those of `images`."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0

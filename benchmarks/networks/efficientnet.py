@@ -19,13 +19,19 @@ STAGES = (
 class SqueezeExcite(nn.Module):
     """Each channel scaled by what the means of all channels say of it (Hu et al. 2018)."""
 
-    def __init__(self, channels: int, squeezed: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        squeezed: int,
+        activation: type[nn.Module] = nn.SiLU,
+        gate: type[nn.Module] = nn.Sigmoid,
+    ) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.reduce = nn.Conv2d(channels, squeezed, 1)
         self.expand = nn.Conv2d(squeezed, channels, 1)
-        self.activation = nn.SiLU()
-        self.gate = nn.Sigmoid()
+        self.activation = activation()
+        self.gate = gate()
 
     def forward(self, x: Tensor) -> Tensor:
         scale: Tensor = self.gate(self.expand(self.activation(self.reduce(self.pool(x)))))

@@ -1,16 +1,17 @@
 """ResNet-18 and ResNet-50 (He et al. 2015, table 1; the stride of a bottleneck sits in its 3x3)."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from benchmarks.networks.blocks import conv_norm, initialise
 
 WIDTHS = (64, 128, 256, 512)
+EXPANSION = 4  # of a bottleneck
 
 
 class Basic(nn.Module):
     """Two 3x3 convolutions beside a shortcut."""
-
-    expansion = 1
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -28,16 +29,14 @@ class Basic(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 to four times the width, beside a shortcut."""
 
-    expansion = 4
-
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
             conv_norm(inputs, width, activation=nn.ReLU),
             conv_norm(width, width, 3, stride=stride, activation=nn.ReLU),
-            conv_norm(width, width * self.expansion),
+            conv_norm(width, width * EXPANSION),
         )
-        self.shortcut = shortcut(inputs, width * self.expansion, stride)
+        self.shortcut = shortcut(inputs, width * EXPANSION, stride)
         self.activation = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,14 +51,16 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 class ResNet(nn.Module):
     """Images (N, 3, H, W) to logits (N, classes)."""
 
-    def __init__(self, block: type[Basic] | type[Bottleneck], repeats: tuple[int, ...], classes: int = 1000) -> None:
+    def __init__(
+        self, block: Callable[[int, int, int], nn.Module], expansion: int, repeats: tuple[int, ...], classes: int
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = [conv_norm(3, 64, 7, stride=2, activation=nn.ReLU), nn.MaxPool2d(3, 2, 1)]
         inputs = 64
         for stage, (width, count) in enumerate(zip(WIDTHS, repeats, strict=True)):
             for index in range(count):
                 layers.append(block(inputs, width, 2 if index == 0 and stage > 0 else 1))
-                inputs = width * block.expansion
+                inputs = width * expansion
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(inputs, classes)
@@ -72,9 +73,9 @@ class ResNet(nn.Module):
 
 def resnet18(classes: int = 1000, seed: int = 0) -> nn.Module:
     """11.69 M parameters, 1.82 G multiply-adds at 224 x 224; in eval mode."""
-    return initialise(ResNet(Basic, (2, 2, 2, 2), classes), seed)
+    return initialise(ResNet(Basic, 1, (2, 2, 2, 2), classes), seed)
 
 
 def resnet50(classes: int = 1000, seed: int = 0) -> nn.Module:
     """25.56 M parameters, 4.11 G multiply-adds at 224 x 224; in eval mode."""
-    return initialise(ResNet(Bottleneck, (3, 4, 6, 3), classes), seed)
+    return initialise(ResNet(Bottleneck, EXPANSION, (3, 4, 6, 3), classes), seed)

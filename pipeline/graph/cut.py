@@ -7,24 +7,22 @@ is read.
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from pipeline.graph.channels import Kept, Read
 from pipeline.graph.couple import Channels
 from pipeline.graph.editing import set_nodes
-from pipeline.graph.labels import IndexEdit, SizeEdit, labelled_axes
+from pipeline.graph.external import without_initialisers
+from pipeline.graph.labels import labelled_axes
 from pipeline.graph.leave_out import leave_out
 from pipeline.graph.model import Model
 from pipeline.graph.normalise import constants_are_folded, dead_nodes_are_gone, opset
 from pipeline.graph.quanta import origins, zero_points
 from pipeline.graph.shapes import infer_shapes, infer_types
+from pipeline.graph.surgery import Editor, Plan
 from pipeline.graph.vanish import vanishing_branches
 from targets.errors import BadInput
-
-Plan = dict[str, dict[int, list[int]]]  # initialiser -> axis -> kept indices
 
 
 def whole(channels: Channels, kept: Kept) -> dict[str, tuple[int, ...]]:
@@ -42,42 +40,44 @@ def whole(channels: Channels, kept: Kept) -> dict[str, tuple[int, ...]]:
 
 def plan(channels: Channels, kept: Kept) -> Plan:
     """Which indices of which axis of which initialiser stay, for all that change."""
-    full = whole(channels, kept)
+    return _plan(channels, whole(channels, kept))
+
+
+def _plan(channels: Channels, full: Kept) -> Plan:
+    """The same for a cut that names every group. Slices that share their channels share the work, and the lists."""
     found: dict[str, dict[int, NDArray[np.bool_]]] = {}
     for group in channels.groups:
         if len(full[group.id]) < group.channels:
-            stays = np.zeros(group.channels, bool)
+            stays = np.zeros(group.channels + 1, bool)
             stays[list(full[group.id])] = True
+            stays[-1] = True  # index -1 of the axis belongs to another group
+            lines = {id(piece.channel): piece.channel for piece in group.slices}
+            masks = {key: stays[channel] for key, channel in lines.items()}
             for piece in group.slices:
-                mask = found.setdefault(piece.tensor, {}).setdefault(piece.axis, np.ones(len(piece.channel), bool))
-                mask[piece.channel >= 0] &= stays[piece.channel[piece.channel >= 0]]
-    return {
-        tensor: {axis: [int(i) for i in np.flatnonzero(mask)] for axis, mask in axes.items()}
-        for tensor, axes in found.items()
-    }
+                axes = found.setdefault(piece.tensor, {})
+                mask = masks[id(piece.channel)]
+                axes[piece.axis] = axes[piece.axis] & mask if piece.axis in axes else mask
+    indices = {id(mask): mask for axes in found.values() for mask in axes.values()}
+    lists: dict[int, list[int]] = {key: np.flatnonzero(mask).tolist() for key, mask in indices.items()}
+    return {tensor: {axis: lists[id(mask)] for axis, mask in axes.items()} for tensor, axes in found.items()}
 
 
 def cut(model: Model, channels: Channels, kept: Kept) -> Model:
     """The smaller graph. Tensors keep their names; sizes of initialisers and the constants that count them change."""
     full = whole(channels, kept)
     stays = channels.kept_labels(full)
-    graph = gs.import_onnx(model.proto)
-    tensors, nodes = graph.tensors(), {node.name: node for node in graph.nodes}
-    weights = {tensor.name: tensor for tensor in model.proto.graph.initializer}
-    for name, axes in plan(channels, kept).items():
-        values = numpy_helper.to_array(weights[name])
-        for axis, indices in axes.items():
-            values = np.take(values, indices, axis=axis)
-        # As a tensor: the graph library writes arrays of four-bit integers and bfloat16 wrongly.
-        tensors[name].values = LazyValues(numpy_helper.from_array(np.ascontiguousarray(values), name))
-    _count_again(nodes, channels.sizes, stays, opset(model.proto))
-    for edit in channels.indices:
-        _renumber(nodes[edit.node], edit, stays)
+    taken = _plan(channels, full)
+    proto = without_initialisers(model.proto)
+    editor = Editor(proto, {tensor.name: tensor for tensor in model.proto.graph.initializer}, taken)
+    for edit in channels.sizes:
+        count = int(stays[edit.labels].any(axis=1).sum()) if len(edit.labels) else 0
+        editor.count_again(edit, count, opset(model.proto))
+    for index in channels.indices:
+        editor.renumber(index, stays)
     gone = [group.id for group in channels.groups if group.vanishes and not full[group.id]]
     branches = vanishing_branches(model, channels) if gone else {}
-    for end in {end for name in gone for end in branches[name].ends}:
-        _leave_constant(nodes[end], model)
-    proto = gs.export_onnx(graph.cleanup().toposort(), ir_version=model.proto.ir_version)
+    editor.leave_constants({end for name in gone for end in branches[name].ends}, model.shapes)
+    editor.write_initialisers()
     for step in (constants_are_folded, dead_nodes_are_gone):
         step(proto, model.bound)
     return Model(proto, model.bound, infer_shapes(proto, model.bound))
@@ -145,63 +145,3 @@ def _mask_activations(
                 node.input[number] = product
         kept.append(node)
     set_nodes(proto.graph, kept)
-
-
-def _count_again(
-    nodes: dict[str, gs.Node], edits: tuple[SizeEdit, ...], stays: NDArray[np.bool_], version: int
-) -> None:
-    """Every edit counts the kept channels among its own."""
-    for edit in edits:
-        count = int(stays[edit.labels].any(axis=1).sum()) if len(edit.labels) else 0
-        node, (kind, key) = nodes[edit.node], edit.where
-        if edit.position is None:
-            node.attrs[key] = count
-        elif kind == "attribute":
-            entries = list(node.attrs[key])
-            entries[edit.position] = count
-            node.attrs[key] = entries
-        elif len(node.inputs) > int(key) and isinstance(node.inputs[int(key)], gs.Constant):
-            constant = node.inputs[int(key)]
-            values = np.array(constant.values)
-            values.reshape(-1)[edit.position] = count
-            constant.values = values
-        else:
-            _write_split(node, edit.position, count, version)
-
-
-def _write_split(node: gs.Node, position: int, count: int, version: int) -> None:
-    """A Split into equal parts has no sizes to change: write them down."""
-    if version >= 13:
-        node.attrs.pop("num_outputs", None)
-        sizes = gs.Constant(f"{node.name}:split", np.zeros(len(node.outputs), np.int64))
-        node.inputs = [node.inputs[0], sizes]
-        sizes.values[position] = count
-    else:
-        sizes = node.attrs.setdefault("split", [0] * len(node.outputs))
-        sizes[position] = count
-
-
-def _renumber(node: gs.Node, edit: IndexEdit, stays: NDArray[np.bool_]) -> None:
-    kept = stays[edit.source]
-    position = np.cumsum(kept) - 1
-    indices = np.asarray(node.inputs[edit.input].values)
-    wrapped = np.where(indices < 0, indices + len(kept), indices)
-    node.inputs[edit.input].values = position[wrapped[kept[wrapped]]].astype(indices.dtype)
-
-
-def _leave_constant(node: gs.Node, model: Model) -> None:
-    """A reader of nothing gives its bias, the same at every position."""
-    output = node.outputs[0]
-    rank = len(model.shapes[output.name])
-    channel_axis = rank - 1 if node.op == "MatMul" else 1
-    out_axis = {"Conv": 0, "ConvTranspose": 1}.get(node.op, 0 if node.attrs.get("transB") else 1)
-    weight = node.inputs[1].values
-    size = weight.shape[out_axis] * (node.attrs.get("group", 1) if node.op == "ConvTranspose" else 1)
-    has_bias = node.op != "MatMul" and len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant)
-    scale = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
-    bias = np.asarray(node.inputs[2].values).reshape(-1) * scale if has_bias else np.zeros(1)
-    shape = [size if axis == channel_axis else 1 for axis in range(rank)]
-    constant = gs.Constant(f"{output.name}:constant", np.broadcast_to(bias, size).reshape(shape).astype(weight.dtype))
-    node.outputs = []
-    for reader in list(output.outputs):
-        reader.inputs = [constant if tensor is output else tensor for tensor in reader.inputs]

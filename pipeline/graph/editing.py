@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from targets.errors import BadInput
 
 STANDARD_DOMAINS = ("", "ai.onnx")
+IN_PLACE_BYTES = 2**20
 
 
 class Names:
@@ -33,8 +34,20 @@ class Names:
 def add_initialiser(graph: onnx.GraphProto, names: Names, name: str, value: NDArray[np.generic]) -> str:
     """The name under which `value` is an initialiser now: `name`, or one like it."""
     fresh = names.fresh(name)
-    graph.initializer.append(numpy_helper.from_array(np.asarray(value), fresh))
+    write_initialiser(graph, fresh, value)
     return fresh
+
+
+def write_initialiser(graph: onnx.GraphProto, name: str, value: NDArray[np.generic]) -> None:
+    """Append `value` under `name`. A large one is written where it stays: a tensor made first would be a copy more."""
+    if value.nbytes <= IN_PLACE_BYTES or value.dtype.isbuiltin != 1 or value.dtype.kind not in "fiu":
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return
+    data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
+    tensor = graph.initializer.add(name=name, data_type=data_type, dims=value.shape)
+    raw = value.tobytes()
+    del value  # where nobody else holds it, that makes room for the copy that stays
+    tensor.raw_data = raw
 
 
 def set_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +16,7 @@ from pipeline.graph.execute import run_unoptimised
 from targets.errors import BadInput
 
 Value = NDArray[np.generic]
+Kind = tuple[np.dtype[Any], tuple[int, ...]]
 
 # Quantised weights stay visible as such: folding them away would lose the scales. Random numbers are drawn per run.
 NEVER_FOLDED = {
@@ -38,6 +41,13 @@ MAX_WINDOWED_WORK = 2**26  # elements made times elements read
 RUN_NATIVELY = {"Resize", "Upsample"}
 # Sizes and axes, which shape inference must see; longer inputs are weights, of which the shape is enough.
 SEEN_ELEMENTS = 4096
+# These make at most as many elements as the product, or the sum, of their inputs' numbers.
+AT_MOST_THE_PRODUCT = {
+    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Floor", "Gather", "Greater", "Identity", "Less",
+    "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose",
+    "Unsqueeze", "Where",
+}  # fmt: skip
+KEPT_EVALUATORS = 512
 
 # Below this one the reference implementation averages over the batch, as if every batch-norm were being trained.
 OPSET_OF_TRAINING_MODE = 15
@@ -51,30 +61,68 @@ def evaluable(node: onnx.NodeProto) -> bool:
 def evaluate(proto: onnx.ModelProto, node: onnx.NodeProto, inputs: Mapping[str, Value]) -> list[Value] | None:
     """The node's named outputs, or None where the reference evaluator cannot make them, or they are too many or too
     dear to make: the node then stays."""
-    specs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in inputs.items()
-    ]
-    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
-    imports = proto.opset_import
-    if node.op_type == "BatchNormalization" and opset(proto) < OPSET_OF_TRAINING_MODE:
-        node, imports = _for_inference(node), [helper.make_opsetid("", OPSET_OF_TRAINING_MODE)]
-    graph = helper.make_graph([node], "single", specs, outputs)
-    single = helper.make_model(graph, opset_imports=imports, ir_version=proto.ir_version)
-    if not _affordable(single, inputs):
+    version = opset(proto)
+    if node.op_type == "BatchNormalization" and version < OPSET_OF_TRAINING_MODE:
+        node, version = _for_inference(node), OPSET_OF_TRAINING_MODE
+    kinds = tuple((inputs[name].dtype, inputs[name].shape) if name else None for name in node.input)
+    single = _single(_unnamed(node), kinds, version, proto.ir_version)
+    feeds = {f"i{number}": inputs[name] for number, name in enumerate(node.input) if name}
+    if not (_surely_small(node, feeds) or _affordable(single.model, feeds)):
         return None
     if node.op_type in RUN_NATIVELY:
         try:
-            return [np.asarray(value) for value in run_unoptimised(single, inputs).values()]
+            return [np.asarray(value) for value in run_unoptimised(single.model, feeds).values()]
         except BadInput:  # the runtime lacks this type or mode; it then says so again when the whole graph runs
             return None
     try:
         with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(single).run(None, dict(inputs))
+            results = single.run(feeds)
     except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError):
         return None
     values = [np.asarray(result) for result in results if isinstance(result, (np.ndarray, np.generic))]
     return values if len(values) == len(results) else None  # a sequence is no value an initialiser can hold
+
+
+class _Single:
+    """A model of one node. Its evaluator is made when it is first run, which not every node is."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+
+    @cached_property
+    def _evaluator(self) -> ReferenceEvaluator:
+        return ReferenceEvaluator(self.model)
+
+    def run(self, feeds: Mapping[str, Value]) -> list[Any]:
+        results: list[Any] = self._evaluator.run(None, dict(feeds))
+        return results
+
+
+def _unnamed(node: onnx.NodeProto) -> bytes:
+    """The node with its inputs and outputs numbered: in shape arithmetic thousands are the same but for their names."""
+    plain = onnx.NodeProto(op_type=node.op_type, attribute=node.attribute)
+    plain.input.extend(name and f"i{number}" for number, name in enumerate(node.input))
+    plain.output.extend(name and f"o{number}" for number, name in enumerate(node.output))
+    return plain.SerializeToString(deterministic=True)
+
+
+@lru_cache(maxsize=KEPT_EVALUATORS)
+def _single(unnamed: bytes, kinds: tuple[Kind | None, ...], version: int, ir_version: int) -> _Single:
+    node = onnx.NodeProto.FromString(unnamed)
+    specs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(kind[0]), kind[1])
+        for name, kind in zip(node.input, kinds, strict=True)
+        if kind is not None
+    ]
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    graph = helper.make_graph([node], "single", specs, outputs)
+    return _Single(helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=ir_version))
+
+
+def _surely_small(node: onnx.NodeProto, inputs: Mapping[str, Value]) -> bool:
+    """Whether the operator and the sizes of its inputs alone say that it makes little."""
+    sizes = [max(value.size, 1) for value in inputs.values()]
+    return node.op_type in AT_MOST_THE_PRODUCT and max(math.prod(sizes), sum(sizes)) <= SEEN_ELEMENTS
 
 
 def _affordable(single: onnx.ModelProto, inputs: Mapping[str, Value]) -> bool:

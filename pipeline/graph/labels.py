@@ -142,8 +142,8 @@ class Labelling:
     sizes: list[SizeEdit] = field(default_factory=list)
     indices: list[IndexEdit] = field(default_factory=list)
     tensors: dict[str, Labels | None] = field(default_factory=dict)
-    locked: dict[int, str] = field(default_factory=dict)
-    inexact: set[int] = field(default_factory=set)
+    locks: list[tuple[Labels, str]] = field(default_factory=list)
+    inexact: list[Labels] = field(default_factory=list)
     numbered: dict[str, tuple[int, ...]] = field(default_factory=dict)  # tensors of flat positions in this shape
     pinned: dict[str, str] = field(default_factory=dict)  # tensors without labels: why nobody may cut them
     balanced: list[Labels] = field(default_factory=list)  # (blocks x channels): every block loses equally many
@@ -154,11 +154,10 @@ class Labelling:
     def lock(self, labels: Labels | None, reason: str) -> None:
         """Nobody cuts these, and this is why. The first reason stays."""
         if labels is not None:
-            for label in np.unique(compact(labels)):
-                self.locked.setdefault(int(label), reason)
+            self.locks.append((compact(labels), reason))
 
     def mark_inexact(self, labels: Labels) -> None:
-        self.inexact.update(int(label) for label in np.unique(compact(labels)))
+        self.inexact.append(compact(labels))
 
     def whole_blocks(self, blocks: int, inner: int) -> bool:
         """Whether `blocks` blocks of `inner` channels each are removed whole."""
@@ -172,8 +171,7 @@ class Labelling:
 
     def along(self, labels: Labels, axis: int) -> Labels:
         """One label for each index of `axis`. Labels that share an index become one class."""
-        small = np.moveaxis(compact(labels), axis, 0)
-        lines = small.reshape(small.shape[0], -1)
+        lines = _lines(compact(labels), axis)
         if lines.shape[1] > 1:
             self.classes.unite(lines[:, :1], lines)
         first = lines[:, 0]
@@ -220,6 +218,12 @@ def labelled_axes(labels: Labels) -> tuple[int, ...]:
 
 def index_labels(labels: Labels, axis: int) -> Labels:
     """All labels at each index of `axis`: (length of the axis, elements that share an index)."""
-    small = np.moveaxis(compact(labels), axis, 0)
-    lines = small.reshape(small.shape[0], -1)
+    lines = _lines(compact(labels), axis)
     return np.broadcast_to(lines, (labels.shape[axis], lines.shape[1]))
+
+
+def _lines(small: Labels, axis: int) -> Labels:
+    """(index of `axis`, all elements that share it)."""
+    if small.size == small.shape[axis]:  # by far the most common, and moving axes about costs more than all the rest
+        return small.reshape(-1, 1)
+    return np.moveaxis(small, axis, 0).reshape(small.shape[axis], -1)

@@ -8,12 +8,13 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
+from pipeline.graph.editing import copied
 from pipeline.graph.normalise import normalise
 from pipeline.graph.old_opsets import at_least_lowest
 from pipeline.graph.opaque import declare_opaque
 from pipeline.graph.reading import one_line, read
+from pipeline.graph.shapes import Contradiction
 from pipeline.graph.shapes import Shapes as Shapes
-from pipeline.graph.shapes import contradiction
 from pipeline.graph.shapes import infer_shapes as infer_shapes
 from pipeline.graph.writing import write_proto as write_proto
 from targets.errors import BadInput
@@ -61,13 +62,18 @@ def load(source: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) 
     Raises BadInput, in one line, for anything that is not a sound model.
     """
     try:
-        return from_proto(read(Path(source)), shapes)
+        return _from_own(read(Path(source)), shapes)
     except BadInput as error:
         raise BadInput(one_line(error, MAX_LINE)) from error
 
 
 def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
-    """The same from a model in memory."""
+    """The same from a model in memory, which stays as it is."""
+    return _from_own(copied(proto), shapes)
+
+
+def _from_own(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None) -> Model:
+    """The same from a model that nobody else holds, so that its weights need not be copied."""
     proto = at_least_lowest(proto)
     for value in proto.graph.input:
         if value.type.WhichOneof("value") not in (None, "tensor_type"):
@@ -78,13 +84,14 @@ def from_proto(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | Non
         if not value.type.tensor_type.elem_type:
             raise BadInput(f"Output {value.name!r} is no tensor of a known type: not supported.")
     bound = bind(input_specs(proto), shapes or {})
+    said = onnx.GraphProto(input=proto.graph.input, value_info=proto.graph.value_info)
     plain = normalise(proto, bound)
-    declare_opaque(plain, proto, bound)
-    problem = contradiction(plain, bound)
-    if problem is not None:
+    declare_opaque(plain, said, bound)
+    try:
+        shapes_found = infer_shapes(plain, bound, strict=True)
+    except Contradiction as error:
         inputs = ", ".join(f"{name}={','.join(map(str, shape))}" for name, shape in bound.items())
-        raise BadInput(f"The model's shapes contradict each other at {inputs}: {problem}")
-    shapes_found = infer_shapes(plain, bound)
+        raise BadInput(f"The model's shapes contradict each other at {inputs}: {error}") from error
     for name, shape in shapes_found.items():
         if math.prod(shape) > MAX_TENSOR_ELEMENTS or min(shape, default=0) < 0:
             raise BadInput(f"Tensor {name!r} would have the shape {','.join(map(str, shape))}: the model is broken.")

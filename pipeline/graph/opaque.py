@@ -17,10 +17,11 @@ from targets.errors import BadInput
 RUNS = 2  # a shape that differs from one random input to the next is none to rely on
 
 
-def declare_opaque(proto: onnx.ModelProto, source: onnx.ModelProto, bound: Shapes) -> None:
+def declare_opaque(proto: onnx.ModelProto, source: onnx.GraphProto, bound: Shapes) -> None:
     """Write into `proto` the shapes of what opaque operators make, so that inference goes on behind them.
 
-    They are taken from `source`, the file as it came, or else from runs on random inputs at the bound shapes.
+    They are taken from `source`, what the file as it came says of its inputs and tensors, or else from runs on random
+    inputs at the bound shapes.
     """
     shown = {value.name for value in proto.graph.output}
     made = {name for node in proto.graph.node if is_opaque(node) for name in node.output if name} - shown
@@ -33,16 +34,16 @@ def declare_opaque(proto: onnx.ModelProto, source: onnx.ModelProto, bound: Shape
         proto.graph.value_info.extend(_observed(proto, unknown, bound))
 
 
-def _declared(source: onnx.ModelProto, bound: Shapes) -> dict[str, onnx.ValueInfoProto]:
+def _declared(source: onnx.GraphProto, bound: Shapes) -> dict[str, onnx.ValueInfoProto]:
     """What the file says of its tensors, where all sizes are known at the bound shapes."""
     sizes = {
         dim.dim_param: size
-        for value in source.graph.input
+        for value in source.input
         for dim, size in zip(value.type.tensor_type.shape.dim, bound.get(value.name, ()), strict=False)
         if dim.dim_param
     }
     found = {}
-    for value in source.graph.value_info:
+    for value in source.value_info:
         kind = value.type.tensor_type
         shape = [dim.dim_value or sizes.get(dim.dim_param, 0) for dim in kind.shape.dim]
         if kind.elem_type and kind.HasField("shape") and all(size > 0 for size in shape):

@@ -21,6 +21,7 @@ SIZE_INPUTS: Mapping[str, tuple[int, ...]] = {
 }  # fmt: skip
 # Sizes are lists of a few integers; anything longer is a weight, or a table that costs more to follow than it tells.
 SIZE_LIMIT_ELEMENTS = 4096
+INTEGERS = {onnx.TensorProto.INT64, onnx.TensorProto.INT32}
 MAX_RANGE = 2**33
 MAX_ROUNDS = 20  # each settles one more size that hangs on another; real graphs need two or three
 # Operators that shape inference does not know, by (domain, operator), and a standard one that makes the same shape of
@@ -46,13 +47,20 @@ SHAPED_LIKE: Mapping[tuple[str, str], tuple[str, slice]] = {
 SHAPELESS_ATTRIBUTES = {"activation", "activation_params", "alpha", "epsilon", "num_groups", "stash_type"}
 
 
-def infer_shapes(proto: onnx.ModelProto, bound: Shapes) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors when the inputs have the shapes `bound`; a tensor whose shape stays open is left out."""
+class Contradiction(ValueError):
+    """Two shapes of the graph do not agree; the text says which."""
+
+
+def infer_shapes(proto: onnx.ModelProto, bound: Shapes, *, strict: bool = False) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors when the inputs have the shapes `bound`; a tensor whose shape stays open is left out.
+
+    `strict` raises Contradiction where two shapes do not agree, which else leaves tensors open.
+    """
     skeleton = _skeleton(proto, bound)
     known: dict[str, tuple[int, ...]] = {}
-    for _ in range(MAX_ROUNDS):
+    for attempt in range(MAX_ROUNDS):
         _give_long_ranges(skeleton)
-        known = _known(_infer(skeleton))
+        known = _known(_infer_strictly(skeleton) if strict and attempt == 0 else _infer(skeleton))
         made = (name for node in skeleton.graph.node for name in node.output if name)
         if all(name in known for name in made) or not _settle_sizes(skeleton, known):
             break
@@ -77,32 +85,30 @@ def infer_types(proto: onnx.ModelProto, bound: Shapes) -> dict[str, int]:
     return types | {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
 
 
-def contradiction(proto: onnx.ModelProto, bound: Shapes) -> str | None:
-    """Which two shapes contradict each other when the inputs have the shapes `bound`, or None where all is well."""
+def contradicts(proto: onnx.ModelProto, bound: Shapes) -> bool:
+    """Whether shapes contradict each other when the inputs have the shapes `bound`."""
     skeleton = _skeleton(proto, bound)
     _give_long_ranges(skeleton)
     try:
-        shape_inference.infer_shapes(skeleton, strict_mode=True, data_prop=True)
-    except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        return " ".join(str(error).split())[:300]
-    return None
+        _infer_strictly(skeleton)
+    except Contradiction:
+        return True
+    return False
 
 
 def size_values(proto: onnx.ModelProto, shapes: Shapes) -> dict[str, Value]:
     """Every small tensor that is computed from constants and shapes alone."""
-    small = {
-        tensor.name: numpy_helper.to_array(tensor)
-        for tensor in proto.graph.initializer
-        if math.prod(tensor.dims) <= SIZE_LIMIT_ELEMENTS
-    }
+    small = {tensor.name: tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SIZE_LIMIT_ELEMENTS}
     found: dict[str, Value] = {}
     for node in proto.graph.node:
         if is_standard(node, "Shape", "Size") and node.input[0] in shapes:
             found[node.output[0]] = _shape_value(node, shapes[node.input[0]])
         elif any(name in found for name in node.input) and evaluable(node):
-            inputs = {name: found.get(name, small.get(name)) for name in node.input if name}
-            present = {name: value for name, value in inputs.items() if value is not None}
-            results = evaluate(proto, node, present) if len(present) == len(inputs) else None
+            names = [name for name in node.input if name]
+            if not all(name in found or name in small for name in names):
+                continue
+            inputs = {name: found[name] if name in found else numpy_helper.to_array(small[name]) for name in names}
+            results = evaluate(proto, node, inputs)
             if results is not None and sum(result.size for result in results) <= SIZE_LIMIT_ELEMENTS:
                 found.update(zip((name for name in node.output if name), results, strict=True))
     return found
@@ -171,7 +177,9 @@ def _skeleton(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
     for tensor in proto.graph.initializer:
         if math.prod(tensor.dims) <= SIZE_LIMIT_ELEMENTS:
             graph.initializer.append(tensor)
-        elif tensor.name not in listed:
+        elif tensor.data_type not in INTEGERS:
+            graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        elif tensor.name not in listed:  # inference would look for the elements
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     for node in graph.node:
         like = SHAPED_LIKE.get((node.domain, node.op_type))
@@ -194,9 +202,11 @@ def _as_standard(node: onnx.NodeProto, operator: str, inputs: slice) -> None:
 def _known(inferred: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     known = {}
     for value in _values(inferred):
-        shape = value.type.tensor_type.shape
-        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in shape.dim):
-            known[value.name] = tuple(dim.dim_value for dim in shape.dim)
+        kind = value.type.tensor_type
+        if kind.HasField("shape"):
+            sizes = tuple([dim.dim_value for dim in kind.shape.dim])
+            if 0 not in sizes or all(dim.HasField("dim_value") for dim in kind.shape.dim):
+                known[value.name] = sizes
     return known
 
 
@@ -210,4 +220,15 @@ def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return shape_inference.infer_shapes(proto, data_prop=True)
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise BadInput(f"The graph's shapes do not fit together: {' '.join(str(error).split())[:300]}") from error
+        raise BadInput(f"The graph's shapes do not fit together: {_one_line(error)}") from error
+
+
+def _infer_strictly(proto: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        raise Contradiction(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

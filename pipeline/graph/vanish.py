@@ -6,7 +6,7 @@ without them, width zero is a legal width: what remains of the branch is a const
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -58,7 +58,7 @@ def vanishing_branches(model: Model, channels: Channels) -> dict[str, Branch]:
     free = [g for number, g in enumerate(channels.groups) if not g.locked_because and number not in shown]
     found = {group.id: ends for group in free if (ends := _ends(graph, group))}
     dead = {name: graph.dead_without(set(ends)) for name, ends in found.items()}
-    owners = {group.id: _owners(graph, group) for group in channels.groups}
+    owned = _Owned(graph, channels)
     read_by: dict[str, set[str]] = defaultdict(set)
     for group in channels.groups:
         for read in group.reads:
@@ -67,7 +67,7 @@ def vanishing_branches(model: Model, channels: Channels) -> dict[str, Branch]:
     claimed: set[str] = set()
     for group in sorted((group for group in free if group.id in found), key=lambda group: len(dead[group.id])):
         ends, gone = found[group.id], dead[group.id]
-        inner = [name for name, nodes in owners.items() if name != group.id and nodes and nodes <= gone]
+        inner = [name for name in owned.within(gone) if name != group.id]
         whole = all(read.node in gone for read in group.reads)
         emptied = set().union(*(read_by[end] for end in ends)) <= {group.id, *inner}
         if whole and emptied and claimed.isdisjoint((*ends.values(), *gone)):
@@ -148,7 +148,22 @@ def _shown(graph: _Graph, channels: Channels) -> set[int]:
     return {number for shown in labels for number in np.unique(channels.group_of[compact(shown)]).tolist()}
 
 
-def _owners(graph: _Graph, group: ChannelGroup) -> set[str]:
-    """Every node that makes or reads the group's channels."""
-    readers = {reader for tensor in {piece.tensor for piece in group.slices} for reader in graph.readers[tensor]}
-    return readers | {read.node for read in group.reads}
+class _Owned:
+    """Which groups every node makes or reads."""
+
+    def __init__(self, graph: _Graph, channels: Channels) -> None:
+        self._ids = [group.id for group in channels.groups]
+        self._nodes: list[int] = []  # how many nodes every group has
+        self._groups: dict[str, list[int]] = defaultdict(list)
+        for number, group in enumerate(channels.groups):
+            tensors = {piece.tensor for piece in group.slices}
+            nodes = {reader for tensor in tensors for reader in graph.readers[tensor]}
+            nodes.update(read.node for read in group.reads)
+            self._nodes.append(len(nodes))
+            for node in nodes:
+                self._groups[node].append(number)
+
+    def within(self, nodes: frozenset[str]) -> list[str]:
+        """The groups that live in `nodes` and nowhere else, in their order."""
+        found = Counter(number for node in nodes for number in self._groups.get(node, ()))
+        return [self._ids[number] for number in sorted(found) if found[number] == self._nodes[number]]

@@ -61,7 +61,7 @@ PASSES: tuple[Pass, ...] = (
 
 
 def normalise(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
-    """The plain form of `proto`; `bound` gives the inputs' shapes, where the source leaves them free."""
+    """The plain form of `proto`, which is used up; `bound` gives the inputs' shapes where they are free."""
     plain = inlined(proto)
     del plain.graph.value_info[:]  # true at one binding at most, and passes ask at two
     for step in PASSES:

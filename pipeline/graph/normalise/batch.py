@@ -12,19 +12,17 @@ from pipeline.graph.shapes import Shapes, infer_shapes
 def reshapes_carry_the_batch(proto: onnx.ModelProto, bound: Shapes) -> None:
     """A leading 1 in a Reshape target whose input also leads with 1 means "as many": written as 0, any batch fits."""
     values = {tensor.name: tensor for tensor in proto.graph.initializer}
-    shapes, names = infer_shapes(proto, bound), Names(proto.graph)
+    found = []
     for node in proto.graph.node:
         target = values.get(node.input[1]) if is_standard(node, "Reshape") and len(node.input) > 1 else None
-        if target is None:
-            continue
-        sizes = numpy_helper.to_array(target).copy()
-        if (
-            sizes.ndim == 1
-            and len(sizes) > 1
-            and sizes[0] == 1
-            and shapes.get(node.input[0], (0,))[:1] == (1,)
-            and zeros_copy(node, sizes)
-        ):
+        sizes = None if target is None else numpy_helper.to_array(target).copy()
+        if sizes is not None and sizes.ndim == 1 and len(sizes) > 1 and sizes[0] == 1:
+            found.append((node, sizes))
+    if not found:
+        return
+    shapes, names = infer_shapes(proto, bound), Names(proto.graph)
+    for node, sizes in found:
+        if shapes.get(node.input[0], (0,))[:1] == (1,) and zeros_copy(node, sizes):
             sizes[0] = 0
             node.input[1] = add_initialiser(proto.graph, names, f"{node.name}:batch", sizes)
 

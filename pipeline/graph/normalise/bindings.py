@@ -2,7 +2,7 @@
 
 import onnx
 
-from pipeline.graph.shapes import Shapes, contradiction
+from pipeline.graph.shapes import Shapes, contradicts
 
 
 def bindings(proto: onnx.ModelProto, bound: Shapes) -> list[Shapes]:
@@ -14,7 +14,7 @@ def bindings(proto: onnx.ModelProto, bound: Shapes) -> list[Shapes]:
     found: list[Shapes] = [bound]
     for batch_only in (False, True):
         other = _other_binding(proto, bound, batch_only=batch_only)
-        if other != dict(bound) and contradiction(proto, other) is None:
+        if other != dict(bound) and not contradicts(proto, other):
             return [bound, other]
     return found
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import onnx
 from onnx import inliner
 
-from pipeline.graph.editing import STANDARD_DOMAINS, bodies, copied
+from pipeline.graph.editing import STANDARD_DOMAINS, bodies
 from pipeline.graph.external import without_initialisers
 from targets.errors import BadInput
 
@@ -15,9 +15,9 @@ Key = tuple[str, str, str]  # domain, name, overload
 
 
 def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without functions. Raises BadInput where they call themselves, or would never end."""
+    """The graph without functions; `proto` is used up. Raises BadInput where they call themselves, or never end."""
     if not proto.functions:
-        return copied(proto)
+        return proto
     functions = {(function.domain, function.name, function.overload): function for function in proto.functions}
     _check_calls(proto, functions)
     light = without_initialisers(proto)
