@@ -180,7 +180,7 @@ CALLS: dict[str, list[Call]] = {
     "Expand": [call(f(3, 1), i(2, 1, 4))],
     "EyeLike": [call(f(3, 4), k=1)],
     "Flatten": [call(f(2, 3, 4), axis=2)],
-    "Gather": [call(f(3, 4), i(2, 0, 0), axis=1)],
+    "Gather": [call(f(3, 4), i(2, 0, 0), axis=1), call(f(4), n(-2))],
     "GatherElements": [call(f(3, 4), i([2, 0], [1, 3]), axis=1)],
     "GatherND": [call(f(3, 4, 2), i([0, 1], [2, 3])),
                  between(12, NEVER, call(f(2, 3, 4), i([[1]], [[2]]), batch_dims=1))],

@@ -46,7 +46,7 @@ def _gather_nd(node: Node) -> Operation:
         positions = positions.reshape(groups.shape[0], -1)
         offsets = torch.arange(groups.shape[0], device=x.device).reshape(-1, 1) * groups.shape[1]
         taken = groups.flatten(0, 1).index_select(0, (positions + offsets).reshape(-1))
-        return taken.reshape(*lead, *indices.shape[batched:-1], *rest)
+        return taken.reshape([*lead, *indices.shape[batched:-1], *rest])
 
     return apply
 

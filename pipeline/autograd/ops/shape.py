@@ -105,7 +105,7 @@ def _gather(node: Node) -> Operation:
         along = axis % x.dim()
         flat = indices.reshape(-1).long()
         flat = torch.where(flat < 0, flat + x.shape[along], flat)
-        return x.index_select(along, flat).reshape(*x.shape[:along], *indices.shape, *x.shape[along + 1 :])
+        return x.index_select(along, flat).reshape([*x.shape[:along], *indices.shape, *x.shape[along + 1 :]])
 
     return apply
 
