@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto, numpy_helper, parser
 from onnx.backend.test.case.node import collect_testcases
 
-from pipeline.autograd.supported import supported
+from pipeline.autograd.supported import Supported, supported
 from pipeline.graph.editing import opset
 from pipeline.graph.labels import Labelling
 from pipeline.graph.rules import RULES, follow
@@ -103,20 +103,29 @@ def _row(domain: str, operator: str) -> str:
 
 
 def _trains(domain: str, operator: str) -> str:
-    rule = next((rule for rule in supported() if (rule.domain, rule.op) == (domain, operator)), None)
+    rule = _trained().get((domain, operator))
     if rule is None:
         return "no"
     words = {"exact": "yes", "straight-through": "straight through", "none": "runs, no gradient"}[rule.gradient]
     return f"{words} ({rule.remark})" if rule.remark else words
 
 
+@cache
+def _since() -> Mapping[tuple[str, str], list[int]]:
+    found = defaultdict(list)
+    for schema in onnx.defs.get_all_schemas_with_history():
+        found[schema.domain, schema.name].append(schema.since_version)
+    return found
+
+
+@cache
+def _trained() -> Mapping[tuple[str, str], Supported]:
+    return {(rule.domain, rule.op): rule for rule in supported()}
+
+
 def _versions(domain: str, operator: str) -> str:
     """From the one on that opset 7 means."""
-    all_of_them = sorted(
-        schema.since_version
-        for schema in onnx.defs.get_all_schemas_with_history()
-        if (schema.domain, schema.name) == (domain, operator)
-    )
+    all_of_them = sorted(_since().get((domain, operator), ()))
     oldest = max((version for version in all_of_them if version <= OLDEST_OPSET), default=0)
     return ", ".join(str(version) for version in all_of_them if version >= oldest) or "1"
 
