@@ -9,7 +9,7 @@ TESTS ?=
 FUZZ ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all zoo fuzz lint format hooks clean
+.PHONY: help install demo test test-all zoo fuzz lint format docs hooks clean
 
 help:
 	@echo "make demo       train a small network on handwritten digits, halve its latency on this CPU, show the report"
@@ -18,6 +18,7 @@ help:
 	@echo "make fuzz       feed 10,000 broken models to the loader (FUZZ=count); stopped, it goes on where it was"
 	@echo "make zoo        cut every architecture of the zoo and write docs/zoo.md (options in ARGS; an hour or more)"
 	@echo "make lint       format, lint, types and layering only"
+	@echo "make docs       write the pages that the code generates (docs/operators.md)"
 	@echo "make bench-NAME run benchmarks/NAME.py (options in ARGS)"
 	@echo "make hooks      check before every commit"
 	@echo "make clean      remove the virtual environment and what the demo wrote"
@@ -59,6 +60,9 @@ zoo: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)
+	$(BIN)/python -m docs.generate_operators
 
 bench-%: $(STAMP)
 	$(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)

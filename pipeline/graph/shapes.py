@@ -30,6 +30,10 @@ SHAPED_LIKE: Mapping[tuple[str, str], tuple[str, slice]] = {
     ("com.microsoft", "FusedConv"): ("Conv", slice(3)),
     ("com.microsoft", "FusedGemm"): ("Gemm", slice(3)),
     ("com.microsoft", "FusedMatMul"): ("MatMul", slice(2)),
+    ("com.microsoft", "BiasGelu"): ("Identity", slice(1)),
+    ("com.microsoft", "FastGelu"): ("Identity", slice(1)),
+    ("com.microsoft", "Gelu"): ("Identity", slice(1)),
+    ("com.microsoft", "QuickGelu"): ("Identity", slice(1)),
     ("com.microsoft", "QuantizeLinear"): ("QuantizeLinear", slice(3)),
     ("com.microsoft", "DequantizeLinear"): ("DequantizeLinear", slice(3)),
     ("com.microsoft", "QGemm"): ("Gemm", slice(0, 7, 3)),
@@ -189,7 +193,8 @@ def _skeleton(proto: onnx.ModelProto, bound: Shapes) -> onnx.ModelProto:
 
 
 def _as_standard(node: onnx.NodeProto, operator: str, inputs: slice) -> None:
-    if any(entry.name == "channels_last" and entry.i for entry in node.attribute):
+    turned = ("channels_last", "transA", "transB", "transBatchA", "transBatchB")
+    if operator != "Gemm" and any(entry.name in turned and entry.i for entry in node.attribute):
         return
     kept = [entry for entry in node.attribute if entry.name not in SHAPELESS_ATTRIBUTES]
     read = list(node.input)[inputs]

@@ -17,6 +17,7 @@ from pipeline.graph.normalise.constants import constants_are_folded, constants_a
 from pipeline.graph.normalise.dead import dead_nodes_are_gone, identities_are_gone
 from pipeline.graph.normalise.decided import decided_branches_are_inlined
 from pipeline.graph.normalise.defaults import default_axes_are_written
+from pipeline.graph.normalise.einsum import einsums_are_products
 from pipeline.graph.normalise.expansions import expansions_are_left_to_broadcasting
 from pipeline.graph.normalise.functions import inlined
 from pipeline.graph.normalise.inputs import initialisers_are_not_inputs
@@ -41,6 +42,7 @@ PASSES: tuple[Pass, ...] = (
     nodes_have_names,
     constants_are_initialisers,
     default_axes_are_written,
+    einsums_are_products,
     identities_are_gone,
     casts_name_their_type,
     zero_biases_are_gone,

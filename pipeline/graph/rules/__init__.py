@@ -13,6 +13,7 @@ from pipeline.graph.rules import (
     attention,
     blocks,
     elementwise,
+    fused,
     joining,
     linear,
     locking,
@@ -41,7 +42,7 @@ FAMILIES = (
 # (domain, operator); "" is the standard domain.
 RULES: Mapping[tuple[str, str], Rule] = {
     **{("", operator): rule for family in FAMILIES for operator, rule in family.RULES.items()},
-    ("com.microsoft", "FusedConv"): linear.fused_conv,
+    **{("com.microsoft", operator): rule for operator, rule in fused.MICROSOFT_RULES.items()},
     **{("com.microsoft", operator): rule for operator, rule in quantized.MICROSOFT_RULES.items()},
 }
 

@@ -7,6 +7,7 @@ from pipeline.graph.rules.node import Node, Outputs, lock_others, refuse
 
 Rule = Callable[[Node, Labelling], Outputs]
 
+BODY = "runs a graph of its own, which is not followed"
 SEQUENCE = "works on a sequence of tensors, whose members are not followed"
 STATE = "carries a state from call to call, which is not followed"
 TEXT = "works on text"
@@ -18,8 +19,11 @@ LOCKED: dict[str, str] = {
     "AffineGrid": "makes a sampling grid of all the numbers it reads",
     "CausalConvWithState": STATE,
     "ConcatFromSequence": SEQUENCE,
+    "Einsum": "sums over more letters than can be written as one matrix product",
+    "If": BODY,
     "ImageDecoder": "decodes an image file",
     "LinearAttention": STATE,
+    "Loop": BODY,
     "MelWeightMatrix": "makes a filter bank of all the numbers it reads",
     "NegativeLogLikelihoodLoss": LOSS,
     "NonMaxSuppression": "chooses among boxes by all of their coordinates and scores",
@@ -29,6 +33,7 @@ LOCKED: dict[str, str] = {
     "OptionalHasElement": "asks whether a tensor is missing, which is not followed",
     "RegexFullMatch": TEXT,
     "STFT": "transforms a signal, which has no channels",
+    "Scan": BODY,
     "SequenceAt": SEQUENCE,
     "SequenceConstruct": SEQUENCE,
     "SequenceEmpty": SEQUENCE,
