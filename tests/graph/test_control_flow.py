@@ -26,7 +26,7 @@ TOUCHING = {
         ("m = ReduceMax<keepdims = 0>(b) q = Greater(m, zero) "
         "c = If(q) <then_branch = p () => (float[1,4,4,4] i) { i = Relu(b) },"
         " else_branch = o () => (float[1,4,4,4] j) { j = Neg(b) }>"),
-        "If (If_c) is an operator without a coupling rule",
+        "If (If_c) runs a graph of its own, which is not followed",
     ),
     "If inside If": (
         ("m = ReduceMax<keepdims = 0>(x) q = Greater(m, zero) "
@@ -34,17 +34,17 @@ TOUCHING = {
         "then_branch = k () => (float[1,4,4,4] l) { l = Relu(b) },"
         " else_branch = n () => (float[1,4,4,4] s) { s = Abs(b) }> },"
         " else_branch = o () => (float[1,4,4,4] j) { j = Neg(b) }>"),
-        "If (If_c) is an operator without a coupling rule",
+        "If (If_c) runs a graph of its own, which is not followed",
     ),
     "Loop": (
         ("c = Loop(trips, keep, b) <body = l (int64 i, bool g, float[1,4,4,4] h) => (bool k, float[1,4,4,4] n)"
         " { k = Identity(g) n = Add(h, b) }>"),
-        "Loop (Loop_c) is an operator without a coupling rule",
+        "Loop (Loop_c) runs a graph of its own, which is not followed",
     ),
     "Scan": (
         ("s = Squeeze(b, first) p, o = Scan<num_scan_inputs = 1, body = l (float[4,4] h, float[4,4] i) => "
         "(float[4,4] n, float[4,4] g) { n = Add(h, i) g = Relu(n) }>(state, s) c = Unsqueeze(o, first)"),
-        "Scan (Scan_p) is an operator without a coupling rule",
+        "Scan (Scan_p) runs a graph of its own, which is not followed",
     ),
     "custom domain": ("c = own.Strange<how = 3>(b)", "own.Strange (Strange_c) is an operator without a coupling rule"),
 }  # fmt: skip
