@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
-from pipeline.graph.shapes import infer_shapes
+from pipeline.graph.shapes import infer_shapes, infer_types
 
 FLOAT = TensorProto.FLOAT
 NEWEST_IR_OF_THE_RUNTIME = 13
@@ -41,7 +41,7 @@ def embedded(case: Any, *, computed: int | None = None) -> onnx.ModelProto:
     model.ir_version = min(model.ir_version, NEWEST_IR_OF_THE_RUNTIME)
     for entry in model.opset_import:
         within = max(min(entry.version, NEWEST_OPSET_OF_THE_RUNTIME), OLDEST_OPSET)
-        if all(_since(node, within) == _since(node, entry.version) for node in model.graph.node):
+        if not entry.domain and all(_since(node, within) == _since(node, entry.version) for node in model.graph.node):
             entry.version = within
     graph = model.graph
     inputs = list(graph.input)
@@ -96,9 +96,11 @@ def _read_outputs(model: onnx.ModelProto, random: np.random.Generator) -> None:
     graph = model.graph
     outputs = list(graph.output)
     bound = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in graph.input}
-    shapes = infer_shapes(model, bound)
+    shapes, types = infer_shapes(model, bound), infer_types(model, bound)
     del graph.output[:]
     for value in outputs:
+        if value.type.WhichOneof("value") is None:  # an output that says nothing of itself
+            value.type.tensor_type.elem_type = types[value.name]
         kind, shape = value.type.tensor_type.elem_type, shapes.get(value.name, ())
         if len(shape) < 2 or kind in (0, TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128):
             graph.output.append(value)
