@@ -144,9 +144,9 @@ def _channels(domain: str, operator: str) -> str:
 
 def _observe(node: Node, run: Labelling, seen: Counter[str], reasons: Counter[str]) -> None:
     made = follow(node, run)
-    for reason in set(run.locked.values()):
+    for reason in {reason for _, reason in run.locks}:
         reasons[_plain(reason, node)] += 1
-    if run.locked:
+    if run.locks:
         return
     if any(use.role == "makes" for use in run.uses):
         seen["cuts its weights"] += 1
