@@ -18,7 +18,7 @@ from tests.graph.zoo import FAMILIES, example
 
 FOLDERS = [folder / "shared" / "models" for folder in Path(__file__).parents]
 FOLDER = next((folder for folder in FOLDERS if folder.is_dir()), FOLDERS[0])
-SHAPES = {
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "silero_vad_op18_ifless.onnx": {"input": (1, 512), "state": (2, 1, 128)},
     "yunet_n_dynamic.onnx": {"input": (1, 3, 160, 192)},
 }
