@@ -27,7 +27,8 @@ def _eye_like(node: Node) -> Operation:
 
     def apply(x: Tensor) -> Tensor:
         rows, columns = (torch.arange(size, device=x.device) for size in x.shape)
-        return (columns - rows.reshape(-1, 1) == offset).to(x.dtype if number is None else TORCH_TYPES[number])
+        diagonal: Tensor = columns - rows.reshape(-1, 1) == offset
+        return diagonal.to(x.dtype if number is None else TORCH_TYPES[number])
 
     return apply
 
