@@ -180,6 +180,7 @@ class OnnxModule(nn.Module):
         if known is not None:
             return known
         value = values[name] if name in values else tensors[name]
+        assert not isinstance(value, list)  # no rule takes a sequence for sizes
         return value if isinstance(value, Sizes) else Sizes.of_tensor(value)
 
     def _tensor(self, name: str, values: Mapping[str, Value], tensors: Mapping[str, Tensor]) -> Tensor:

@@ -106,8 +106,8 @@ def _check_inputs(graph: onnx.GraphProto, constants: Mapping[str, Array]) -> Non
         readers = [node.name or node.op_type for node in graph.node if entry.name in node.input]
         raise BadInput(
             f"Input {entry.name} of node {', '.join(readers[:1]) or 'none'} has element type "
-            f"{onnx.TensorProto.DataType.Name(kind)}, which torch does not compute with. Cast it to float32 or int64 in "
-            f"the model, or use a criterion that needs no gradient: --criterion l2, l1, bn-gamma or random."
+            f"{onnx.TensorProto.DataType.Name(kind)}, which torch does not compute with. Cast it to float32 or int64 "
+            f"in the model, or use a criterion that needs no gradient: --criterion l2, l1, bn-gamma or random."
         )
 
 

@@ -12,9 +12,9 @@ class Supported:
     """One operator that OnnxModule evaluates.
 
     `versions` are the versions of its schema (ONNX's "since version") that the rule reads, oldest first; the first one
-    is the version in force at opset 7 where the operator is older than that. Other domains than ONNX's own have one. `gradient`: "exact",
-    "straight-through" (rounding counts as the identity) or "none" (no floats in or out). `remark`: what else to know,
-    in a few words, or "".
+    is the version in force at opset 7 where the operator is older than that. Other domains than ONNX's own have one.
+    `gradient`: "exact", "straight-through" (rounding counts as the identity) or "none" (no floats in or out).
+    `remark`: what else to know, in a few words, or "".
     """
 
     domain: str

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -86,7 +87,10 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
 def _written(name: str) -> bytes:
     torch.manual_seed(0)
     network = NETWORKS[name]().eval()
-    kept = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}  # batch-norms stay
+    kept: dict[str, Any] = {
+        "training": torch.onnx.TrainingMode.PRESERVE,
+        "do_constant_folding": False,
+    }  # batch-norms stay
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         path = Path(folder) / "model.onnx"
@@ -94,7 +98,8 @@ def _written(name: str) -> bytes:
             network, (torch.zeros(1, 3, SIDE, SIDE),), path, dynamo=False, input_names=["input"], opset_version=17,
             dynamic_axes={"input": {0: "batch"}}, **kept,
         )  # fmt: skip
-        return free_batch(load(path)).SerializeToString()
+        made: bytes = free_batch(load(path)).SerializeToString()
+    return made
 
 
 def written(name: str) -> onnx.ModelProto:

@@ -20,7 +20,7 @@ NEVER = 10**6
 class Call:
     """One node: inputs in order (None: left out), attributes, and the versions of the schema it is written for."""
 
-    inputs: Sequence[Array | None]
+    inputs: Sequence[Any]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     since: int = 0
     until: int = NEVER
@@ -57,7 +57,7 @@ def b(*values: Any) -> Array:
     return np.array(values, bool)
 
 
-def s(*values: float) -> Array:
+def s(*values: Any) -> Array:
     return np.array(values, np.float32)
 
 
@@ -66,7 +66,7 @@ def q(*shape: int, dtype: Any = np.uint8, seed: int = 0) -> Array:
     return np.random.default_rng(seed).integers(low, high, shape).astype(dtype)
 
 
-def call(*inputs: Array | None, **attributes: Any) -> Call:
+def call(*inputs: Any, **attributes: Any) -> Call:
     return Call(inputs, attributes)
 
 
@@ -82,7 +82,7 @@ def fixing(indices: set[int], made: Call) -> Call:
     return Call(made.inputs, made.attributes, made.since, made.until, made.outputs, frozenset(indices))
 
 
-def moved(at: int, *inputs: Array | None, name: str = "axes", value: Sequence[int], **attributes: Any) -> list[Call]:
+def moved(at: int, *inputs: Any, name: str = "axes", value: Sequence[int], **attributes: Any) -> list[Call]:
     """An attribute that became the next input at opset `at`."""
     return [
         between(0, at - 1, call(*inputs, **{name: list(value)}, **attributes)),
@@ -153,7 +153,7 @@ CALLS: dict[str, list[Call]] = {
     "Col2Im": [call(f(1, 8, 9), i(4, 5), i(2, 2), strides=[1, 2], pads=[0, 0, 0, 1])],
     "Compress": [call(f(3, 4), b(True, False, True), axis=0), call(f(3, 4), b(False, True))],
     "Concat": [call(f(2, 3), f(2, 2, seed=1), axis=1)],
-    "ConstantOfShape": [call(i(2, 3), value=tensor(np.float32([2.5])))],
+    "ConstantOfShape": [call(i(2, 3), value=tensor(s(2.5)))],
     "Conv": [call(f(*X), f(4, 3, 3, 3, seed=1), f(4, seed=2), pads=[0, 1, 1, 1], strides=[2, 1])],
     "ConvInteger": [call(q(1, 2, 4, 4), q(3, 2, 2, 2, seed=1), np.uint8(3), np.uint8(120))],
     "ConvTranspose": [call(f(*X), f(3, 2, 3, 3, seed=1), f(2, seed=2), strides=[2, 1], pads=[1, 0, 0, 1])],
@@ -168,7 +168,8 @@ CALLS: dict[str, list[Call]] = {
         call(f(1, 4, 3, 4), f(2, 2, 2, 2, seed=1), small(1, 16, 2, 3, seed=2), f(2, seed=3), p(1, 8, 2, 3, seed=4),
              group=2, offset_group=2),
     ],
-    "DepthToSpace": [call(f(1, 8, 2, 3), blocksize=2), between(11, NEVER, call(f(1, 8, 2, 3), blocksize=2, mode="CRD"))],
+    "DepthToSpace": [call(f(1, 8, 2, 3), blocksize=2),
+                     between(11, NEVER, call(f(1, 8, 2, 3), blocksize=2, mode="CRD"))],
     "DequantizeLinear": [call(q(2, 3), np.float32(0.25), np.uint8(7)),
                          between(13, NEVER, call(q(2, 3, dtype=np.int8), p(3), q(3, dtype=np.int8), axis=1))],
     "Det": [call(f(2, 3, 3))],
@@ -198,8 +199,10 @@ CALLS: dict[str, list[Call]] = {
     "IsNaN": [call(s(1, np.nan))],
     "LRN": [call(f(2, 6, 2, 2), size=3, alpha=0.3)],
     "LayerNormalization": [call(f(2, 3, 4), p(4), f(4, seed=1))],
-    "LinearAttention": [giving(2, call(f(1, 3, 8), f(1, 3, 4, seed=1), f(1, 3, 6, seed=2), None, -p(1, 3, 2), p(1, 3, 2),
-                                       q_num_heads=4, kv_num_heads=2))],
+    "LinearAttention": [
+        giving(2, call(f(1, 3, 8), f(1, 3, 4, seed=1), f(1, 3, 6, seed=2), None, -p(1, 3, 2), p(1, 3, 2),
+                       q_num_heads=4, kv_num_heads=2)),
+    ],
     "LpNormalization": [call(f(2, 3, 4), axis=1, p=2), call(p(2, 3, 4), axis=-1, p=1)],
     "LpPool": [call(f(*X), kernel_shape=[2, 2], p=2)],
     "MatMul": [call(f(2, 3, 4), f(4, 5, seed=1))],
@@ -215,7 +218,8 @@ CALLS: dict[str, list[Call]] = {
     "Min": [between(0, 7, call(f(2, 3), f(2, 3, seed=4) * 1.1)),
             between(8, NEVER, call(f(2, 3), f(3, seed=4) * 1.1, f(2, 1, seed=2) * 1.3))],
     "Mod": [call(i(-7, 7, 5), i(3, -3, 2)), call(f(6), p(6, seed=1), fmod=1)],
-    "NonMaxSuppression": [call(s([[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 3, 1, 4]]), s([[0.9, 0.7, 0.8]]), i(3), s(0.5), s(0))],
+    "NonMaxSuppression": [call(s([[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 3, 1, 4]]),
+                               s([[0.9, 0.7, 0.8]]), i(3), s(0.5), s(0))],
     "Not": [call(b(True, False))],
     "OneHot": [call(i(1, -1, 2), n(4), s(0.5, 3))],
     "PRelu": [call(f(2, 3, 4), p(3, 1))],
@@ -250,8 +254,11 @@ CALLS: dict[str, list[Call]] = {
         between(18, NEVER, call(f(1, 1, 8, 8), None, s(1, 1, 0.5, 0.5), mode="linear", antialias=1)),
     ],
     "ReverseSequence": [call(f(4, 3), i(4, 1, 2), batch_axis=1, time_axis=0)],
-    "RoiAlign": [fixing({1}, call(f(2, 2, 6, 6), s([0.5, 0.7, 4.2, 5], [1, 1, 3, 4]), i(0, 1), output_height=2, output_width=3, sampling_ratio=2)),
-                 between(0, NEVER, fixing({1}, call(f(2, 2, 6, 6), s([0.5, 0.7, 4.2, 5], [1, 1, 3, 4]), i(1, 0), output_height=2, output_width=2)))],
+    "RoiAlign": [
+        fixing({1}, call(f(2, 2, 6, 6), s([0.5, 0.7, 4.2, 5], [1, 1, 3, 4]), i(0, 1),
+                         output_height=2, output_width=3, sampling_ratio=2)),
+        fixing({1}, call(f(2, 2, 6, 6), s([0.5, 0.7, 4.2, 5], [1, 1, 3, 4]), i(1, 0), output_height=2, output_width=2)),
+    ],
     "RotaryEmbedding": [call(f(2, 2, 3, 4), f(5, 2, seed=1), f(5, 2, seed=2), i([0, 1, 2], [2, 3, 4]))],
     "STFT": [call(f(1, 16, 1), n(4), p(8), None, onesided=1)],
     "Scatter": [call(f(3, 4), i([2, 0], [1, 3]), f(2, 2, seed=1), axis=1)],

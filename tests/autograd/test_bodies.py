@@ -1,4 +1,4 @@
-"""If, Loop, Scan and sequences: whole graphs against ONNX Runtime in every version, their gradients and their weights."""
+"""If, Loop, Scan and sequences: whole graphs against ONNX Runtime in every version, their gradients and weights."""
 
 import numpy as np
 import onnx
@@ -165,4 +165,4 @@ def test_weights_listed_in_attributes_of_constants_are_written_back():
     assert module.to_onnx().SerializeToString() == made.SerializeToString()
     with torch.no_grad():
         module.get_tensor("w").add_(1)
-    np.testing.assert_array_equal(by_runtime(module.to_onnx(), {"x": X})[0], X * np.float32([2, 3, 4]))
+    np.testing.assert_array_equal(by_runtime(module.to_onnx(), {"x": X})[0], X * np.array([2, 3, 4], np.float32))

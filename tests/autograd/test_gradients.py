@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.autograd import OnnxModule, supported
 from pipeline.autograd.dtypes import to_torch
-from tests.autograd.graphs import floats, model, node
+from tests.autograd.graphs import Array, floats, model, node
 from tests.autograd.operator_cases import TABLES, Call, feeds, graph_of
 from tests.autograd.test_versions import IN_GRAPHS, opset_of
 
@@ -68,7 +68,7 @@ def quantised(*between: str) -> OnnxModule:
     for at, op in enumerate(between):
         nodes.append(node(op, nodes[-1].output[0], f"m{at}"))
     nodes.append(node("DequantizeLinear", f"{nodes[-1].output[0]} s z"))
-    constants = {"s": np.array(0.1, np.float32), "z": np.array(128, np.uint8)}
+    constants: dict[str, Array] = {"s": np.array(0.1, np.float32), "z": np.array(128, np.uint8)}
     return OnnxModule(model(nodes, {"x": (2, 3)}, constants))
 
 
@@ -84,7 +84,7 @@ def test_gradients_pass_straight_through_rounding_inside_the_range(between):
 
 def test_no_gradient_passes_where_something_else_reads_the_integers():
     nodes = [node("QuantizeLinear", "x s z", "q"), node("Cast", "q", to=1)]
-    constants = {"s": np.array(0.1, np.float32), "z": np.array(128, np.uint8)}
+    constants: dict[str, Array] = {"s": np.array(0.1, np.float32), "z": np.array(128, np.uint8)}
     module = OnnxModule(model(nodes, {"x": (2, 3)}, constants))
     y = module(torch.zeros(2, 3, requires_grad=True))
     torch.testing.assert_close(y, torch.full((2, 3), 128.0))

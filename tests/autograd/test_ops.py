@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.autograd import OnnxModule
+from pipeline.autograd import OnnxModule, supported
 from targets.errors import BadInput
 from tests.autograd.graphs import by_runtime, by_torch, floats, model, node
 
@@ -268,3 +268,27 @@ def test_attributes_that_no_rule_reads_are_refused():
     made.graph.node[0].attribute.append(helper.make_attribute("slope", 0.1))
     with pytest.raises(BadInput, match="attribute slope is unknown"):
         OnnxModule(made)
+
+
+def test_inputs_of_a_type_torch_lacks_are_refused_with_their_reader():
+    made = model([node("Relu", "x")], {"x": (2, 3)})
+    made.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT32
+    with pytest.raises(BadInput, match=r"Input x of node Relu_y has element type UINT32.*--criterion l2"):
+        OnnxModule(made)
+
+
+def test_versions_of_an_operator_that_no_rule_reads_are_refused():
+    made = model([node("Relu", "x")], {"x": (2, 3)})
+    made.graph.node[0].op_type = "Scan"
+    made.opset_import[0].version = 8
+    with pytest.raises(BadInput, match=r"Scan, opset 8.*its rule reads opset 9 to 28"):
+        OnnxModule(made)
+
+
+def test_what_is_supported_is_read_off_the_rules():
+    found = {(entry.domain, entry.op): entry for entry in supported()}
+    assert found["", "Split"].versions == (2, 11, 13, 18)
+    assert found["", "Conv"].differentiable
+    assert not found["", "ArgMax"].differentiable
+    assert found["", "QuantizeLinear"].gradient == "straight-through"
+    assert found["com.microsoft", "FusedConv"].versions == (1,)

@@ -9,16 +9,16 @@ import torch
 
 from pipeline.autograd import OnnxModule
 from pipeline.graph.model import load
-from pipeline.graph.proof import Feeds, random_feeds
+from pipeline.graph.proof import random_feeds
 from targets.errors import BadInput
-from tests.autograd.graphs import by_runtime, by_torch
+from tests.autograd.graphs import Array, by_runtime, by_torch
 from tests.autograd.networks import SIDE, written
 from tests.graph.exports import exported
 from tests.graph.zoo import FAMILIES, example
 
 FOLDERS = [folder / "shared" / "models" for folder in Path(__file__).parents]
 FOLDER = next((folder for folder in FOLDERS if folder.is_dir()), FOLDERS[0])
-SHAPES = {
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "silero_vad_op18_ifless.onnx": {"input": (1, 512), "state": (2, 1, 128)},
     "yunet_n_dynamic.onnx": {"input": (1, 3, 160, 192)},
 }
@@ -26,7 +26,7 @@ SCALE = {"sr_safmnpp__ts.onnx": 0.1, "sr_span_ch28__dynamo.onnx": 0.1}  # images
 REFUSED = {"superres_prepost_op18.onnx": "com.microsoft.extensions"}  # decodes image files
 
 
-def prove(made: onnx.ModelProto, feeds: Feeds) -> OnnxModule:
+def prove(made: onnx.ModelProto, feeds: dict[str, Array]) -> OnnxModule:
     module = OnnxModule(made)
     back, before = by_runtime(module.to_onnx(), feeds), by_runtime(made, feeds)
     assert [output.tobytes() for output in back] == [output.tobytes() for output in before]

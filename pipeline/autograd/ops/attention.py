@@ -18,7 +18,7 @@ def split_heads(x: Tensor, heads: int | None) -> Tensor:
     if x.dim() == 4:
         return x
     assert heads is not None  # the schema asks for it
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

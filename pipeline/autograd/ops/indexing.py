@@ -95,7 +95,8 @@ def _extreme(function: Callable[..., Tensor]) -> Rule:
         def apply(x: Tensor) -> Tensor:
             if not last:
                 return function(x, axis, keepdim=keep)
-            return x.shape[axis] - 1 - function(x.flip(axis), axis, keepdim=keep)
+            from_the_end: Tensor = x.shape[axis] - 1 - function(x.flip(axis), axis, keepdim=keep)
+            return from_the_end
 
         return apply
 

@@ -34,7 +34,8 @@ def _conv_integer(node: Node) -> Operation:
 
     def apply(x: Tensor, w: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None) -> Tensor:
         shifted = w.double() if w_zero is None else w.double() - _per_filter(w_zero.double(), w.dim())
-        return convolve(_exact(x, x_zero), shifted).to(torch.int32)
+        sums: Tensor = convolve(_exact(x, x_zero), shifted)
+        return sums.to(torch.int32)
 
     return apply
 

@@ -13,7 +13,11 @@ from pipeline.autograd.sizes import Sizes
 
 def _trilu(node: Node) -> Operation:
     triangle = torch.triu if node.attributes.get("upper", 1) else torch.tril
-    return lambda x, k=None: triangle(x, 0 if k is None else k.ints[0])
+
+    def apply(x: Tensor, k: Sizes | None = None) -> Tensor:
+        return triangle(x, 0 if k is None else k.ints[0])
+
+    return apply
 
 
 def _eye_like(node: Node) -> Operation:
@@ -23,7 +27,8 @@ def _eye_like(node: Node) -> Operation:
 
     def apply(x: Tensor) -> Tensor:
         rows, columns = (torch.arange(size, device=x.device) for size in x.shape)
-        return (columns - rows.reshape(-1, 1) == offset).to(x.dtype if number is None else TORCH_TYPES[number])
+        diagonal: Tensor = columns - rows.reshape(-1, 1) == offset
+        return diagonal.to(x.dtype if number is None else TORCH_TYPES[number])
 
     return apply
 

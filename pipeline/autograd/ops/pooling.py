@@ -81,7 +81,7 @@ def _in_input(places: Tensor, shape: Sequence[int], padding: Sequence[tuple[int,
     """Positions in each padded image -> positions in the whole input, flattened, as ONNX counts them."""
     spatial = list(shape[2:])
     padded = [size + begin + end for size, (begin, end) in zip(spatial, padding, strict=True)]
-    coordinates = []
+    coordinates: list[Tensor] = []
     for size, (begin, _) in zip(reversed(padded), reversed(padding), strict=True):
         coordinates.insert(0, places % size - begin)
         places = torch.div(places, size, rounding_mode="floor")

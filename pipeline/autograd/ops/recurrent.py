@@ -122,7 +122,8 @@ def _recurrent(
         states = 2 if gates == 4 else 1
 
         def apply(x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> tuple[Tensor, ...]:
-            b, lengths, *more = (*rest, *[None] * (3 + states - len(rest)))
+            given: list[Any] = [*rest, *[None] * (3 + states - len(rest))]
+            b, lengths, more = given[0], given[1], given[2:]
             x = x.transpose(0, 1) if layout else x
             hidden = r.shape[-1]
             zeros = x.new_zeros((len(cells), x.shape[1], hidden))

@@ -22,8 +22,8 @@ def _cosine_window(weights: Sequence[float]) -> Rule:
         def apply(size: Sizes) -> Tensor:
             count = size.ints[0]
             angle = torch.arange(count, dtype=torch.float64) * (2 * math.pi / (count if periodic else count - 1))
-            window = sum(weight * torch.cos(k * angle) for k, weight in enumerate(weights))
-            return torch.as_tensor(window).to(TORCH_TYPES[number])
+            window = torch.stack([weight * torch.cos(k * angle) for k, weight in enumerate(weights)]).sum(0)
+            return window.to(TORCH_TYPES[number])
 
         return apply
 
@@ -48,7 +48,8 @@ def _dft(node: Node) -> Operation:
         along = given % x.dim()
         size = x.shape[along] if length is None else length.ints[0]
         if inverse and onesided:
-            return torch.fft.irfft(_complex(x), size if length is not None else None, along).unsqueeze(-1)
+            back: Tensor = torch.fft.irfft(_complex(x), size if length is not None else None, along)
+            return back.unsqueeze(-1)
         signal = _complex(x)
         if onesided:
             return _real(torch.fft.rfft(signal, size, along))
