@@ -175,7 +175,7 @@ def test_proof_sees_a_wrong_cut_behind_the_rounding() -> None:
 # Whole networks, as ONNX Runtime's own tool quantises them.
 
 
-class Calibration(CalibrationDataReader):
+class Calibration(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, name: str) -> None:
         self._feeds = iter([{name: image.numpy()} for image in zoo.example(3)[0].split(1)])
 
