@@ -109,6 +109,20 @@ def test_shape_that_differs_from_run_to_run_is_not_relied_on() -> None:
     assert [group.id for group in channels.free] == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("inside", "trips"), [("n = Add(h, b)", 2**40), ("e = Expand(b, huge) n = Slice(e, first, one, first)", 2)]
+)
+def test_body_that_may_run_away_is_not_run_to_learn_its_shape(inside, trips) -> None:
+    body = (
+        "c = Loop(times, keep, b) <body = l (int64 i, bool g, float[1,4,4,4] h) => (bool k, float[1,4,4,4] n)"
+        f" {{ k = Identity(g) {inside} }}>"
+    )
+    constants: dict[str, Any] = {"times": np.asarray(trips), "huge": ints(2**33, 4, 4, 4), "one": ints(1)}
+    model, channels, _ = coupled(IMAGE, f"{AROUND} {body} y = Relu(c)", **WEIGHTS, **CONSTANTS, **constants)
+    assert "c" not in model.shapes
+    assert [group.id for group in channels.free] == ["a"]
+
+
 def test_model_local_functions_are_followed_nested_ones_too() -> None:
     text = """
         <ir_version: 8, opset_import: ["" : 18, "pkg" : 1]>

@@ -209,8 +209,8 @@ STATIC = [
     ("resnet_basic", "QOperator", True, QuantType.QUInt8, False),
     ("mobilenet_v3", "QDQ", False, QuantType.QInt8, False),
     ("mobilenet_v3", "QOperator", False, QuantType.QUInt8, True),
-    ("shufflenet", "QDQ", True, QuantType.QInt8, True),
-    ("densenet", "QDQ", False, QuantType.QUInt8, False),
+    pytest.param("shufflenet", "QDQ", True, QuantType.QInt8, True, marks=pytest.mark.slow),
+    pytest.param("densenet", "QDQ", False, QuantType.QUInt8, False, marks=pytest.mark.slow),
     ("densenet", "QOperator", True, QuantType.QUInt8, False),
 ]
 SHARE = {"resnet_basic": 0.258, "mobilenet_v3": 0.308, "shufflenet": 0.328, "densenet": 0.259}
