@@ -1,6 +1,7 @@
 """Weights that the graph computes: constants where they hang on no input, locked where they do."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ class NormalisedConv(nn.Module):
         nn.init.uniform_(self.norm.running_var, 0.5, 1.5)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.norm.weight / torch.sqrt(self.norm.running_var + self.norm.eps)  # type: ignore[operator]
+        variance = self.norm.get_buffer("running_var")
+        scale = self.norm.weight / torch.sqrt(variance + self.norm.eps)
         return F.conv2d(x, self.conv.weight * scale.reshape(-1, 1, 1, 1), self.norm.bias, padding=1)
 
 
@@ -52,7 +54,8 @@ def network(kind: str) -> nn.Module:
             return NormalisedConv(source, target)
         plain = nn.Conv2d(source, target, 3, padding=1)
         if kind == "weight norm":
-            return parametrizations.weight_norm(plain)
+            normed: nn.Module = parametrizations.weight_norm(plain)
+            return normed
         with warnings.catch_warnings():  # of the newer form, which the older exporter cannot write
             warnings.simplefilter("ignore", FutureWarning)
             return nn.utils.spectral_norm(plain)
@@ -99,7 +102,7 @@ def test_large_constant_that_folding_would_write_out_stays_computed() -> None:
 def test_half_weights_behind_cast_and_movement_are_cut(before) -> None:
     random = np.random.default_rng(0)
     shapes = {"h": (4, 3, 1, 1), "t": (1, 1, 3, 4), "f": (4, 3), "u": (1, 4, 3, 1, 1)}
-    halves = {name: random.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
+    halves: dict[str, Any] = {name: random.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
     model, channels, _ = coupled(
         IMAGE, f"{before} a = Conv(x, k) y = Conv(a, v)", v=(2, 4, 1, 1), s=ints(4, 3, 1, 1), z=ints(0), **halves
     )
@@ -120,7 +123,7 @@ def test_weight_mixed_from_activations_locks_what_it_reads_and_the_rest_cuts() -
         "a = Conv(x, w) g = GlobalAveragePool(a) f = Flatten(g) e = Gemm(f, p) s = Softmax(e) m = MatMul(s, q) "
         "k = Reshape(m, t) b = Conv(a, k) c = Conv(b, v) d = Relu(c) y = Conv(d, u)"
     )
-    weights = {"w": (4, 3, 1, 1), "p": (4, 4), "q": (4, 16), "v": (6, 4, 1, 1), "u": (2, 6, 1, 1)}
+    weights: dict[str, Any] = {"w": (4, 3, 1, 1), "p": (4, 4), "q": (4, 16), "v": (6, 4, 1, 1), "u": (2, 6, 1, 1)}
     model, channels, groups = coupled(IMAGE, body, **weights, t=ints(4, 4, 1, 1))
     assert "Conv (Conv_b) has a weight" in (groups["a"].locked_because or "")
     assert [group.id for group in channels.free if group.exact] == ["c"]  # and the experts, under their softmax

@@ -1,5 +1,7 @@
 """Functions, bodies, recurrent operators and foreign domains: what they touch is locked, and the rest is cut."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -17,7 +19,7 @@ from tests.graph.small import coupled, ints, is_exact, proto
 
 IMAGE = "float[1,3,4,4] x"
 AROUND = "a = Conv(x, w) r = Relu(a) b = Conv(r, v)"
-WEIGHTS = {"w": (8, 3, 1, 1), "v": (4, 8, 1, 1), "u": (6, 4, 1, 1), "t": (2, 6, 1, 1)}
+WEIGHTS: dict[str, Any] = {"w": (8, 3, 1, 1), "v": (4, 8, 1, 1), "u": (6, 4, 1, 1), "t": (2, 6, 1, 1)}
 AFTER = "d = Conv(c, u) e = Relu(d) y = Conv(e, t)"
 
 # What makes `c` of `b`, and the reason that locks b.
@@ -50,7 +52,7 @@ TOUCHING = {
 }  # fmt: skip
 
 
-CONSTANTS = {
+CONSTANTS: dict[str, Any] = {
     "zero": np.asarray(0, np.float32), "trips": np.asarray(2), "keep": np.asarray(True), "first": ints(0),
     "state": np.zeros((4, 4), np.float32),
 }  # fmt: skip
@@ -104,6 +106,20 @@ def test_shape_that_differs_from_run_to_run_is_not_relied_on() -> None:
     )
     model, channels, _ = coupled(IMAGE, f"{AROUND} {body}", **WEIGHTS, **CONSTANTS)
     assert "c" not in model.shapes or model.shapes["p"] == (1, 4, 4, 4)
+    assert [group.id for group in channels.free] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "trips"), [("n = Add(h, b)", 2**40), ("e = Expand(b, huge) n = Slice(e, first, one, first)", 2)]
+)
+def test_body_that_may_run_away_is_not_run_to_learn_its_shape(inside, trips) -> None:
+    body = (
+        "c = Loop(times, keep, b) <body = l (int64 i, bool g, float[1,4,4,4] h) => (bool k, float[1,4,4,4] n)"
+        f" {{ k = Identity(g) {inside} }}>"
+    )
+    constants: dict[str, Any] = {"times": np.asarray(trips), "huge": ints(2**33, 4, 4, 4), "one": ints(1)}
+    model, channels, _ = coupled(IMAGE, f"{AROUND} {body} y = Relu(c)", **WEIGHTS, **CONSTANTS, **constants)
+    assert "c" not in model.shapes
     assert [group.id for group in channels.free] == ["a"]
 
 
@@ -167,7 +183,7 @@ def test_initial_state_made_of_channels_is_locked() -> None:
         "a = Conv(x, w) g = GlobalAveragePool(a) f = Flatten(g) i = Unsqueeze(f, zeroth) s = Squeeze(x, two) "
         "t = Transpose<perm = [2, 0, 1]>(s) h, l = GRU<hidden_size = 8>(t, k, r, , , i) y = Relu(l)"
     )
-    weights = {"w": (8, 3, 1, 1), "two": ints(2), "zeroth": ints(0), "k": (1, 24, 3), "r": (1, 24, 8)}
+    weights: dict[str, Any] = {"w": (8, 3, 1, 1), "two": ints(2), "zeroth": ints(0), "k": (1, 24, 3), "r": (1, 24, 8)}
     _, _, groups = coupled("float[1,3,1,6] x", body, **weights)
     assert "GRU (GRU_h) makes a hidden state" in (groups["a"].locked_because or "")
 

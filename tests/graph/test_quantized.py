@@ -175,7 +175,7 @@ def test_proof_sees_a_wrong_cut_behind_the_rounding() -> None:
 # Whole networks, as ONNX Runtime's own tool quantises them.
 
 
-class Calibration(CalibrationDataReader):
+class Calibration(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, name: str) -> None:
         self._feeds = iter([{name: image.numpy()} for image in zoo.example(3)[0].split(1)])
 
@@ -209,8 +209,8 @@ STATIC = [
     ("resnet_basic", "QOperator", True, QuantType.QUInt8, False),
     ("mobilenet_v3", "QDQ", False, QuantType.QInt8, False),
     ("mobilenet_v3", "QOperator", False, QuantType.QUInt8, True),
-    ("shufflenet", "QDQ", True, QuantType.QInt8, True),
-    ("densenet", "QDQ", False, QuantType.QUInt8, False),
+    pytest.param("shufflenet", "QDQ", True, QuantType.QInt8, True, marks=pytest.mark.slow),
+    pytest.param("densenet", "QDQ", False, QuantType.QUInt8, False, marks=pytest.mark.slow),
     ("densenet", "QOperator", True, QuantType.QUInt8, False),
 ]
 SHARE = {"resnet_basic": 0.258, "mobilenet_v3": 0.308, "shufflenet": 0.328, "densenet": 0.259}

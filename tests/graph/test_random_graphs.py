@@ -16,6 +16,7 @@ from pipeline.graph.cut import cut
 from pipeline.graph.flops import parameters
 from pipeline.graph.labels import Blocks
 from pipeline.graph.model import from_proto
+from tests.graph.quantised_steps import QUANTISED
 from tests.graph.random_cuts import proven, random_half, random_vanishing
 from tests.graph.sketch import Sketch, Tensor
 
@@ -211,7 +212,7 @@ STEPS: Mapping[str, Callable[[Sketch, Tensor, object], Tensor]] = {
 } | {
     "batch_norm": lambda s, x, draw: s.batch_norm(x), "slope": lambda s, x, draw: s.slope(x),
     "layer_norm": lambda s, x, draw: s.layer_norm(x), "beside_a_token": lambda s, x, draw: s.beside_a_token(x),
-}  # fmt: skip
+} | QUANTISED  # fmt: skip
 
 
 @st.composite

@@ -12,13 +12,14 @@ from onnx import helper, numpy_helper
 from pipeline.graph.editing import Names, attribute, bodies, is_standard, set_nodes
 from pipeline.graph.normalise.constants import constants_are_folded, constants_are_initialisers
 from pipeline.graph.normalise.dead import identities_are_gone
+from pipeline.graph.normalise.defaults import default_axes_are_written
 from pipeline.graph.normalise.names import nodes_have_names
 from pipeline.graph.normalise.sizes import sizes_are_constants
 from pipeline.graph.shapes import Shapes
 
 AGAIN = (
-    nodes_have_names, constants_are_initialisers, identities_are_gone, constants_are_folded, sizes_are_constants,
-    constants_are_folded,
+    nodes_have_names, constants_are_initialisers, default_axes_are_written, identities_are_gone, constants_are_folded,
+    sizes_are_constants, constants_are_folded,
 )  # fmt: skip
 
 

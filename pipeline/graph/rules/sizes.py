@@ -126,7 +126,7 @@ def _expand(node: Node, run: Labelling) -> Outputs:
     labels, offset = node.labels(run), len(shape) - len(own)
     if labels is None:
         for axis in () if target is None else labelled_axes(target):
-            if axis >= offset and own[axis - offset] > 1:
+            if target is not None and axis >= offset and own[axis - offset] > 1:
                 line = run.along(target, axis)
                 if parameter(node, run, 0) is None:
                     run.lock(line, f"meets {node.inputs[0]!r} in {node.op} ({node.name}), which is fixed")

@@ -1,6 +1,8 @@
 """Writes the models of this folder that come from Keras through tf2onnx. Needs tensorflow and tf2onnx, which the
 project does not depend on: run it in an environment of its own, with the folder to write to as its argument."""
 
+# mypy: ignore-errors
+
 import sys
 from collections.abc import Callable
 from pathlib import Path
