@@ -32,9 +32,9 @@ def cases() -> dict[str, Any]:
 def embedded(case: Any, *, computed: int | None = None) -> onnx.ModelProto:
     """The case's model with layers around it.
 
-    The first `computed` inputs (all of them: None) that have an axis 1 and name no positions come out of two layers, the second with as
-    many channels, the rest are constants. Every output with an axis 1 goes into a layer; the others stay outputs of
-    the graph.
+    The first `computed` inputs (all of them: None) that have an axis 1 and name no positions come out of two layers,
+    the second with as many channels; the rest are constants. Every output with an axis 1 goes into a layer; the others
+    stay outputs of the graph.
     """
     model = onnx.ModelProto()
     model.CopyFrom(case.model)

@@ -32,7 +32,7 @@ WRITTEN: dict[str, tuple[list[tuple[int, ...]], bool]] = {
     "ij->ij": ([(2, 3)], False),
 }
 # What stays an Einsum: diagonals, ellipses, three operands, free sizes that would have to be written down.
-STAYING = {
+STAYING: dict[str, list[tuple[int, ...]]] = {
     "ii->i": [(3, 3)],
     "...ij->...ji": [(2, 3, 4)],
     "ij,jk,kl->il": [(2, 3), (3, 4), (4, 5)],

@@ -104,9 +104,10 @@ def _exact(channels: Channels, kept: Kept) -> bool:
 
 def _by_reference(proto: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
     names = [value.name for value in proto.graph.output]
+    values: Any
     try:
         with np.errstate(all="ignore"):
             values = ReferenceEvaluator(proto).run(None, feeds)
     except Exception:  # noqa: BLE001  it raises whatever numpy does
         return None
-    return dict(zip(names, list(values), strict=True)) if all(isinstance(v, np.ndarray) for v in values) else None
+    return dict(zip(names, values, strict=True)) if all(isinstance(v, np.ndarray) for v in values) else None
