@@ -32,9 +32,9 @@ def cases() -> dict[str, Any]:
 def embedded(case: Any, *, computed: int | None = None) -> onnx.ModelProto:
     """The case's model with layers around it.
 
-    The first `computed` inputs (all of them: None) that have an axis 1 come out of two layers, the second with as
-    many channels, the rest are constants. Every output with an axis 1 goes into a layer; the others stay outputs of
-    the graph.
+    The first `computed` inputs (all of them: None) that have an axis 1 and name no positions come out of two layers,
+    the second with as many channels; the rest are constants. Every output with an axis 1 goes into a layer; the others
+    stay outputs of the graph.
     """
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
@@ -52,7 +52,7 @@ def embedded(case: Any, *, computed: int | None = None) -> onnx.ModelProto:
         kind = value.type.tensor_type.elem_type
         if not isinstance(data, np.ndarray) or not kind:
             graph.input.append(value)
-        elif data.ndim < 2 or 0 in data.shape or kind == TensorProto.STRING or (computed or number + 1) <= number:
+        elif data.ndim < 2 or 0 in data.shape or number >= (computed or number + 1) or _stays(value, data, number):
             graph.initializer.append(_tensor(value, data))
         else:
             source = f"source_{value.name}"
@@ -69,6 +69,12 @@ def embedded(case: Any, *, computed: int | None = None) -> onnx.ModelProto:
     graph.node.extend(nodes)
     _read_outputs(model, random)
     return model
+
+
+def _stays(value: onnx.ValueInfoProto, data: np.ndarray, number: int) -> bool:
+    """Text; and positions, since computed ones would lie outside."""
+    text = value.type.tensor_type.elem_type == TensorProto.STRING
+    return text or (number > 0 and np.issubdtype(data.dtype, np.integer))
 
 
 def _since(node: onnx.NodeProto, version: int) -> int | None:

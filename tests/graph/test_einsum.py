@@ -32,7 +32,7 @@ WRITTEN: dict[str, tuple[list[tuple[int, ...]], bool]] = {
     "ij->ij": ([(2, 3)], False),
 }
 # What stays an Einsum: diagonals, ellipses, three operands, free sizes that would have to be written down.
-STAYING = {
+STAYING: dict[str, list[tuple[int, ...]]] = {
     "ii->i": [(3, 3)],
     "...ij->...ji": [(2, 3, 4)],
     "ij,jk,kl->il": [(2, 3), (3, 4), (4, 5)],
@@ -55,7 +55,8 @@ def einsum(equation: str, shapes: list[tuple[int, ...]], constant: bool, opset: 
 @pytest.mark.parametrize("opset", [12, 18])
 @pytest.mark.parametrize("equation", WRITTEN)
 def test_einsum_is_written_as_products_and_sums(equation, opset) -> None:
-    source, feeds = einsum(equation, *WRITTEN[equation], opset)
+    shapes, constant = WRITTEN[equation]
+    source, feeds = einsum(equation, shapes, constant, opset)
     plain = from_proto(source).proto
     assert "Einsum" not in {node.op_type for node in plain.graph.node}
     ours, theirs = run_unoptimised(plain, feeds)["y"], run_unoptimised(source, feeds)["y"]

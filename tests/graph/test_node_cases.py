@@ -26,8 +26,10 @@ from tests.graph.random_cuts import proven, random_half, random_vanishing
 OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""})
 # Node tests of other domains name no standard operator set, and nothing standard stands around them.
 OTHER_DOMAINS = ("test_ai_onnx_ml_*", "test_adagrad*", "test_adam*", "test_momentum*", "test_nesterov_*")
-# Not compared: where a removed channel is not a number, a weight of zero does not hide it.
-NOT_A_NUMBER = ("test_acosh*",)
+# Their Range reads lists of one number: shape inference says no as soon as it knows.
+REFUSED = ("test_affine_grid_*_expanded",)
+# Not compared: where a removed channel is not a number, a weight of zero does not hide it; random draws differ.
+NOT_COMPARED = ("test_acosh*", "test_training_dropout*", "test_bernoulli*")
 TOLERANCE = 1e-4
 
 
@@ -65,6 +67,10 @@ def check(case: Any) -> None:
             with pytest.raises(BadInput, match="not supported"):
                 from_proto(proto)
             continue
+        if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in REFUSED):
+            with pytest.raises(BadInput, match="contradict each other"):
+                from_proto(proto)
+            continue
         model = from_proto(proto)
         channels = couple(model)
         layers = [node for node in model.proto.graph.node if node.output[0].startswith("inner_")]
@@ -87,7 +93,7 @@ def compare(name: str, model: Model, channels: Channels, kept: Kept) -> None:
             assert theirs is not None, name
             assert outputs_agree(ours, theirs) < TOLERANCE, name
     else:
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in NOT_A_NUMBER):
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in NOT_COMPARED):
             proven(model, channels, kept)
 
 
@@ -98,6 +104,7 @@ def _exact(channels: Channels, kept: Kept) -> bool:
 
 def _by_reference(proto: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
     names = [value.name for value in proto.graph.output]
+    values: Any
     try:
         with np.errstate(all="ignore"):
             values = ReferenceEvaluator(proto).run(None, feeds)

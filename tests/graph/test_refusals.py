@@ -49,6 +49,9 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         "c = Conv<group = 3>(x, o) b = Add(a, c)",
         {"w": (3, 3, 1, 1), "o": (3, 1, 1, 1), "v": (2, 3, 1, 1)}, "grouped over a fixed input: a graph input",
     ),
+    "part without elements": (
+        "b = Concat<axis = 2>(a, k)", {"k": (1, 4, 0, 4)}, "joins a part without elements",
+    ),
     "constant part": (
         "b = Concat<axis = 1>(a, k)", {"k": (1, 2, 4, 4), "v": (2, 6, 1, 1)}, "'k' in Concat (Concat_b) is fixed"
     ),

@@ -6,6 +6,7 @@ from a constant operand. What needs more stays an Einsum.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,8 @@ def einsums_are_products(proto: onnx.ModelProto, bound: Shapes) -> None:
     if not any(is_standard(node, "Einsum") for node in proto.graph.node):
         return
     constants = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
-    names, kept = Names(proto.graph), []
+    names = Names(proto.graph)
+    kept: list[onnx.NodeProto] = []
     for node in proto.graph.node:
         written = _written(proto, names, node, constants) if is_standard(node, "Einsum") else None
         kept.extend([node] if written is None else written)
@@ -115,7 +117,7 @@ class _Writer:
         self._graph, self._names, self._node = proto.graph, names, node
         self._axes_as_input = opset(proto) >= OPSET_OF_AXES_AS_INPUT
 
-    def add(self, kind: str, inputs: Sequence[str], *, last: bool = False, **attributes: object) -> str:
+    def add(self, kind: str, inputs: Sequence[str], *, last: bool = False, **attributes: Any) -> str:
         made = self._node.output[0] if last else self._names.fresh(f"{self._node.name}:{len(self.nodes)}")
         name = f"{self._node.name}:{kind}:{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [made], name, None, None, None, **attributes))
@@ -154,7 +156,7 @@ class _Writer:
     def reshaped(self, name: str, target: Sequence[int]) -> str:
         return self.add("Reshape", [name, self._constant("sizes", target)])
 
-    def _along(self, kind: str, name: str, axes: Sequence[int], **attributes: object) -> str:
+    def _along(self, kind: str, name: str, axes: Sequence[int], **attributes: Any) -> str:
         if self._axes_as_input:
             return self.add(kind, [name, self._constant("axes", axes)], **attributes)
         return self.add(kind, [name], axes=list(axes), **attributes)

@@ -16,6 +16,8 @@ def concat(node: Node, run: Labelling) -> Outputs:
     shapes = [shape for number in range(len(parts)) if (shape := node.input_shape(number)) is not None]
     if len(shapes) < len(parts):
         return refuse(node, run, "cannot be followed: the shape of one part is not known")
+    if any(0 in shape for shape in shapes):
+        return refuse(node, run, "joins a part without elements")
     axis = int(node.attributes.get("axis", 1)) % len(shapes[0])
     axes = {labelled for part in parts if part is not None for labelled in labelled_axes(part)}
     if axes and axis not in axes and any(shape[axis] > 1 for shape in shapes):
