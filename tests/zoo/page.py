@@ -97,11 +97,13 @@ def _ranges() -> list[str]:
 
 
 def _locks(results: Sequence[Result]) -> list[str]:
-    """Reasons without the names of nodes and tensors, each with the architectures that meet it."""
+    """Reasons without the names of nodes and tensors, each with the architectures that meet it and their groups."""
     met: dict[str, dict[str, int]] = {}
     for result in results:
+        told: Counter[str] = Counter()
         for reason, count in result.locked.items():
-            plain = re.sub(r" \([^()]*\)|'[^']*'|/\S+", "…", reason)
+            told[re.sub(r" \([^()]*\)|'[^']*'|/\S+", "…", reason)] += count
+        for plain, count in told.items():
             groups = met.setdefault(plain, {})
             groups[result.architecture] = max(groups.get(result.architecture, 0), count)
     return [
