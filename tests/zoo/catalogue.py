@@ -183,7 +183,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "hf_beit": _transformers("hf_beit", "transformer"),
     "hf_data2vec": _transformers("hf_data2vec", "transformer"),
     "hf_dinov2": _transformers("hf_dinov2", "transformer"),
-    "hf_dinov3_vit": _transformers("hf_dinov3_vit", "transformer"),
+    "hf_dinov3_vit": _transformers(
+        "hf_dinov3_vit",
+        "transformer",
+        flops=(0.25, 0.55),
+        because="its output is the residual stream itself, which therefore stays",
+    ),
     "hf_yolos": _transformers("hf_yolos", "transformer"),
     "hf_dpt": _transformers("hf_dpt", "transformer"),
     "hf_depth_anything": _transformers("hf_depth_anything", "transformer"),
