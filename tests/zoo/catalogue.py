@@ -180,8 +180,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "hf_vit": _transformers("hf_vit", "transformer"),
     "hf_deit": _transformers("hf_deit", "transformer"),
     "hf_vit_msn": _transformers("hf_vit_msn", "transformer"),
-    "hf_beit": _transformers("hf_beit", "transformer"),
-    "hf_data2vec": _transformers("hf_data2vec", "transformer"),
+    "hf_beit": replace(
+        _transformers("hf_beit", "transformer"),
+        unexportable={"dynamo-folded-free": "Cannot view a tensor with shape"},
+    ),
+    "hf_data2vec": replace(
+        _transformers("hf_data2vec", "transformer"),
+        unexportable={"dynamo-folded-free": "Cannot view a tensor with shape"},
+    ),
     "hf_dinov2": _transformers("hf_dinov2", "transformer"),
     "hf_dinov3_vit": _transformers(
         "hf_dinov3_vit",
