@@ -61,12 +61,14 @@ def _summary(results: Sequence[Result]) -> str:
     names = {result.architecture for result in done}
     kinds = Counter(ARCHITECTURES[name].kind for name in names)
     outside = sum(not in_range(result) for result in done)
+    missing = sum(len(row.variants) for row in ARCHITECTURES.values()) - len(results)
     where = Counter(result.failed_at for result in results if result.failed_at)
     return (
         f"{len(names)} architectures ({', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}) in {len(done)} "
         f"variants cut, and every cut proven; {outside} of them outside the "
         "expected range. "
         f"{where['export']} variants that the exporter cannot write, {where['cut']} that cutback cannot cut."
+        + (f" {missing} variants of the catalogue have not been run." if missing else "")
     )
 
 
@@ -97,11 +99,13 @@ def _ranges() -> list[str]:
 
 
 def _locks(results: Sequence[Result]) -> list[str]:
-    """Reasons without the names of nodes and tensors, each with the architectures that meet it."""
+    """Reasons without the names of nodes and tensors, each with the architectures that meet it and their groups."""
     met: dict[str, dict[str, int]] = {}
     for result in results:
+        told: Counter[str] = Counter()
         for reason, count in result.locked.items():
-            plain = re.sub(r" \([^()]*\)|'[^']*'|/\S+", "…", reason)
+            told[re.sub(r" \([^()]*\)|'[^']*'|/\S+", "…", reason)] += count
+        for plain, count in told.items():
             groups = met.setdefault(plain, {})
             groups[result.architecture] = max(groups.get(result.architecture, 0), count)
     return [

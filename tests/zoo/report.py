@@ -86,7 +86,7 @@ def attempt(name: str, variant: str, exports: Path | None = None) -> Result:
     try:
         proto = _exported(name, variant, exports)
     except Exception as error:  # noqa: BLE001 - whatever the exporter raises is its failure, and is reported
-        return Result(name, variant, failed_at="export", failure=_line(error))
+        return Result(name, variant, failed_at="export", failure=_line(_root(error)))
     try:
         return cut_in_half(name, VARIANTS[variant], proto)
     except Exception as error:  # noqa: BLE001 - a crash is a row of the table, not the end of the table
@@ -104,8 +104,12 @@ def _exported(name: str, variant: str, exports: Path | None) -> onnx.ModelProto:
     return proto
 
 
-def _line(error: Exception) -> str:
-    """What was raised, in a line: the exporters wrap the sentence that counts in pages."""
+def _root(error: BaseException) -> BaseException:
+    """What was raised first: the exporters wrap the sentence that counts in advice."""
+    return _root(error.__cause__) if error.__cause__ else error
+
+
+def _line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 

@@ -22,15 +22,14 @@ from tests.zoo.variants import Variant, export
 
 # An output's own channels are locked in every network; they say nothing about the rules.
 OUTPUT = "they are the graph's output"
-TOGETHER = "its channels can only go all at once"
 
 
 @dataclass(frozen=True)
 class Result:
     """What became of one variant.
 
-    `free` groups may be cut and have a choice; `inexact` ones of them lie under a norm or softmax. `locked` counts the
-    others per reason, but for outputs and what has no weight. `flops` is the share of multiply-adds left with half of
+    `free` groups may be cut; `inexact` ones of them lie under a norm or softmax. `locked` counts the others per reason,
+    but for outputs and what has no weight. `flops` is the share of multiply-adds left with half of
     every free group, `flops_exact` with half of the exact ones only. `relative_error` is the proof's, over all that
     was cut; `contrast` the difference that the cut made to the uncut outputs, without which the proof would say
     nothing. `seconds` are for opening, coupling and cutting. `failed_at` is "export", "cut" or empty.
@@ -77,10 +76,9 @@ def cut_in_half(name: str, variant: Variant, proto: onnx.ModelProto) -> Result:
     contrast = outputs_agree(run_unoptimised(small.proto, feeds), run_unoptimised(model.proto, feeds))
     exact = {group.id: kept[group.id] for group in channels.free if group.exact}
     whole = paper_cost(model).flops
-    choice = [group for group in channels.free if group.channels > 1]
     return Result(
-        name, variant.name, len(model.proto.graph.node), len(channels.groups), len(choice),
-        sum(not group.exact for group in choice), _reasons(channels), paper_cost(small).flops / whole,
+        name, variant.name, len(model.proto.graph.node), len(channels.groups), len(channels.free),
+        sum(not group.exact for group in channels.free), _reasons(channels), paper_cost(small).flops / whole,
         paper_cost(cut(model, channels, exact)).flops / whole, proof.relative_error, proof.tolerance, contrast, seconds,
     )  # fmt: skip
 
@@ -97,5 +95,4 @@ def _takes_any_batch(small: Model) -> None:
 
 def _reasons(channels: Channels) -> Mapping[str, int]:
     told = Counter(group.locked_because for group in channels.groups if group.locked_because)
-    told[TOGETHER] = sum(group.channels == 1 < group.width for group in channels.free)
-    return {reason: n for reason, n in told.items() if n and not reason.startswith(OUTPUT) and reason != UNWEIGHTED}
+    return {reason: n for reason, n in told.items() if not reason.startswith(OUTPUT) and reason != UNWEIGHTED}

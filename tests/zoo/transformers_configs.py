@@ -242,7 +242,7 @@ class Plain(nn.Module):
 
 
 def from_config(name: str) -> nn.Module:
-    """The architecture, randomly initialised, with attention written out (no fused kernel of torch)."""
+    """The architecture with random weights, in eval mode."""
     import transformers  # an extra: whoever asks for one of these has it, or skips
 
     recipe = RECIPES[name]

@@ -41,7 +41,7 @@ def seeded(network: nn.Module, shapes: tuple[tuple[int, ...], ...]) -> nn.Module
 def _draw(name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
     inputs = parameter[0].numel() if parameter.dim() > 1 and parameter.shape[0] > 1 else 0
     values = torch.randn(parameter.shape, generator=generator)
-    if parameter.dim() > 1 and inputs > 1 and name.endswith("weight"):
+    if parameter.dim() > 1 and inputs > 1 and "weight" in name.split(".")[-1]:
         parameter.copy_(values * (1.5 / inputs) ** 0.5)
     elif _scales(name):
         parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
