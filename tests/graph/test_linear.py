@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks.graphs import FAMILIES
+from benchmarks.graphs import FAMILIES, SIDE, WIDTH, Sketch
 from pipeline.graph.couple import couple
 from pipeline.graph.cut import cut
 from pipeline.graph.labels import LabelClasses
@@ -34,6 +34,19 @@ def calls_of(function: Callable[[], object]) -> int:
     finally:
         sys.setprofile(before)
     return count
+
+
+def counted_inferences(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by an entry with every inference over a whole graph."""
+    runs: list[int] = []
+    infer = onnx.shape_inference.infer_shapes
+
+    def counted(model: onnx.ModelProto, **options: bool) -> onnx.ModelProto:
+        runs.append(len(model.graph.node))
+        return infer(model, **options)
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", counted)
+    return runs
 
 
 def loaded(family: str, nodes: int) -> Model:
@@ -80,23 +93,32 @@ def test_labels_looked_up_grow_with_the_graph(monkeypatch):
 
 
 def test_a_graph_without_shape_arithmetic_takes_one_inference(monkeypatch):
-    runs = []
-    infer = onnx.shape_inference.infer_shapes
-
-    def counted(*arguments: object, **options: object) -> onnx.ModelProto:
-        runs.append(1)
-        return infer(*arguments, **options)
-
-    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", counted)
+    runs = counted_inferences(monkeypatch)
     from_proto(FAMILIES["residual and concat"](SMALL))
     assert len(runs) == 1
+
+
+def test_sizes_that_hang_on_each_other_in_a_long_chain_are_settled_in_one_walk(monkeypatch):
+    """Halves by way of floats, which whole-graph inference does not follow."""
+    sketch = Sketch()
+    x = sketch.layer("image", 3, WIDTH)
+    for _ in range(30):
+        sizes = sketch.op("Cast", sketch.op("Shape", sketch.layer(x, WIDTH, WIDTH)), to=onnx.TensorProto.FLOAT)
+        scaled = sketch.op("Mul", sizes, sketch.constant([1.0, 0.5, 2.0, 1.0]))
+        x = sketch.op("Reshape", x, sketch.op("Cast", scaled, to=onnx.TensorProto.INT64))
+        x = sketch.op("Reshape", x, sketch.constant([0, WIDTH, SIDE, SIDE], np.int64))
+    runs = counted_inferences(monkeypatch)
+    model = from_proto(sketch.model(sketch.op("Relu", x), ["batch", WIDTH, SIDE, SIDE]))
+    assert not any(node.op_type == "Cast" for node in model.proto.graph.node)
+    assert all(name in model.shapes for node in model.proto.graph.node for name in node.output)
+    assert len(runs) < 15
 
 
 def test_inference_is_given_no_large_weight(monkeypatch):
     given = []
     infer = onnx.shape_inference.infer_shapes
 
-    def measured(model: onnx.ModelProto, **options: object) -> onnx.ModelProto:
+    def measured(model: onnx.ModelProto, **options: bool) -> onnx.ModelProto:
         given.append(model.ByteSize())
         return infer(model, **options)
 
