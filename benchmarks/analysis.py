@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure_time(folder: Path, sizes: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for family, make in FAMILIES.items():
         for nodes in sizes:
             path = folder / f"{len(rows)}.onnx"

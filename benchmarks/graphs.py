@@ -1,6 +1,7 @@
 """Graphs of any size, built node by node: what analysis is timed on."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ class Sketch:
         self._constants: list[onnx.TensorProto] = []
         self._generator = np.random.default_rng(seed)
 
-    def op(self, operator: str, *inputs: str, **attributes: object) -> str:
+    def op(self, operator: str, *inputs: str, **attributes: Any) -> str:
         name = f"t{len(self.nodes)}"
         self.nodes.append(
             helper.make_node(operator, list(inputs), [name], f"{operator}{len(self.nodes)}", **attributes)

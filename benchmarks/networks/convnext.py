@@ -13,7 +13,8 @@ class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of (N, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        normal: Tensor = super().forward(x.permute(0, 2, 3, 1))
+        return normal.permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):

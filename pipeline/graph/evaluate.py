@@ -94,8 +94,7 @@ class _Single:
         return ReferenceEvaluator(self.model)
 
     def run(self, feeds: Mapping[str, Value]) -> list[Any]:
-        results: list[Any] = self._evaluator.run(None, dict(feeds))
-        return results
+        return list(self._evaluator.run(None, dict(feeds)))
 
 
 def _unnamed(node: onnx.NodeProto) -> bytes:
@@ -103,7 +102,7 @@ def _unnamed(node: onnx.NodeProto) -> bytes:
     plain = onnx.NodeProto(op_type=node.op_type, attribute=node.attribute)
     plain.input.extend(name and f"i{number}" for number, name in enumerate(node.input))
     plain.output.extend(name and f"o{number}" for number, name in enumerate(node.output))
-    return plain.SerializeToString(deterministic=True)
+    return bytes(plain.SerializeToString(deterministic=True))
 
 
 @lru_cache(maxsize=KEPT_EVALUATORS)

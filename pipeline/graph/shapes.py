@@ -1,7 +1,7 @@
 """Every tensor's shape, and every size that follows from shapes."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -9,6 +9,7 @@ from onnx import numpy_helper, shape_inference
 
 from pipeline.graph.editing import Names, add_initialiser, bodies, is_standard, set_nodes
 from pipeline.graph.evaluate import Value, evaluable, evaluate
+from pipeline.graph.one_by_one import OneByOne
 from targets.errors import BadInput
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -64,9 +65,10 @@ def infer_shapes(proto: onnx.ModelProto, bound: Shapes, *, strict: bool = False)
     known: dict[str, tuple[int, ...]] = {}
     for attempt in range(MAX_ROUNDS):
         _give_long_ranges(skeleton)
-        known = _known(_infer_strictly(skeleton) if strict and attempt == 0 else _infer(skeleton))
+        inferred = _infer_strictly(skeleton) if strict and attempt == 0 else _infer(skeleton)
+        known = _known(inferred)
         made = (name for node in skeleton.graph.node for name in node.output if name)
-        if all(name in known for name in made) or not _settle_sizes(skeleton, known):
+        if all(name in known for name in made) or not _settle_sizes(skeleton, known, _types(inferred)):
             break
     known.update((tensor.name, tuple(tensor.dims)) for tensor in proto.graph.initializer)
     return known
@@ -81,12 +83,7 @@ def infer_types(proto: onnx.ModelProto, bound: Shapes) -> dict[str, int]:
     """The element type of every tensor that has one."""
     skeleton = _skeleton(proto, bound)
     _give_long_ranges(skeleton)
-    types = {
-        value.name: value.type.tensor_type.elem_type
-        for value in _values(_infer(skeleton))
-        if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type
-    }
-    return types | {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    return _types(_infer(skeleton)) | {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
 
 
 def contradicts(proto: onnx.ModelProto, bound: Shapes) -> bool:
@@ -100,11 +97,18 @@ def contradicts(proto: onnx.ModelProto, bound: Shapes) -> bool:
     return False
 
 
-def size_values(proto: onnx.ModelProto, shapes: Shapes) -> dict[str, Value]:
-    """Every small tensor that is computed from constants and shapes alone."""
+def size_values(
+    proto: onnx.ModelProto, shapes: Shapes, meet: Callable[[onnx.NodeProto, Mapping[str, Value]], None] | None = None
+) -> dict[str, Value]:
+    """Every small tensor that is computed from constants and shapes alone.
+
+    `meet` is shown every node, and the values so far, before the node is looked at; it may add to `shapes`.
+    """
     small = {tensor.name: tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SIZE_LIMIT_ELEMENTS}
     found: dict[str, Value] = {}
     for node in proto.graph.node:
+        if meet is not None:
+            meet(node, found)
         if is_standard(node, "Shape", "Size") and node.input[0] in shapes:
             found[node.output[0]] = _shape_value(node, shapes[node.input[0]])
         elif any(name in found for name in node.input) and evaluable(node):
@@ -125,9 +129,14 @@ def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> Value:
     return np.asarray(shape[span.get("start", 0) : span.get("end", len(shape))], np.int64)
 
 
-def _settle_sizes(proto: onnx.ModelProto, shapes: Shapes) -> bool:
-    """Put the values of sizes that are known now in place of their computation; whether there were any."""
-    values = size_values(proto, shapes)
+def _settle_sizes(proto: onnx.ModelProto, shapes: Shapes, types: Mapping[str, int]) -> bool:
+    """Put the values of sizes that are known now in place of their computation; whether there were any.
+
+    A size may hang on a shape that hangs on another size, and so on through the graph: on the way, each node's shape is
+    inferred from what is known when its turn comes, so that one walk settles them all.
+    """
+    walk = OneByOne(proto, shapes, types)
+    values = size_values(proto, walk.shapes, walk.meet)
     names = Names(proto.graph)
     before = len(proto.graph.initializer)
     for node in proto.graph.node:
@@ -213,6 +222,14 @@ def _known(inferred: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
             if 0 not in sizes or all(dim.HasField("dim_value") for dim in kind.shape.dim):
                 known[value.name] = sizes
     return known
+
+
+def _types(inferred: onnx.ModelProto) -> dict[str, int]:
+    return {
+        value.name: value.type.tensor_type.elem_type
+        for value in _values(inferred)
+        if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type
+    }
 
 
 def _values(inferred: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:

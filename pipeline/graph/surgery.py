@@ -12,8 +12,8 @@ from onnx import helper, numpy_helper
 from pipeline.graph.editing import attribute, write_initialiser
 from pipeline.graph.labels import IndexEdit, SizeEdit
 
-Plan = Mapping[str, Mapping[int, Sequence[int]]]  # initialiser -> axis -> kept indices
-Value = NDArray[np.generic]
+Plan = Mapping[str, Mapping[int, list[int]]]  # initialiser -> axis -> kept indices
+Value = NDArray[Any]
 
 OPSET_WITH_SPLIT_INPUT = 13
 # Where the output channels lie in a weight.
