@@ -29,7 +29,7 @@ def bring_in(proto: onnx.ModelProto, folder: Path) -> None:
         with path.open("rb") as stream:
             stream.seek(offset)
             tensor.raw_data = stream.read(length)
-        tensor.data_location = TensorProto.DEFAULT
+        tensor.ClearField("data_location")
         del tensor.external_data[:]
 
 

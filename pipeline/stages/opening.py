@@ -1,6 +1,5 @@
 """Open what the user names: a model (ONNX file or torch module) with its channels, and the samples that fit it."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +13,7 @@ from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.couple import Channels, couple
 from pipeline.graph.labels import Blocks
 from pipeline.graph.model import Model, input_specs, load
+from pipeline.graph.writing import digest
 from targets.errors import BadInput
 
 
@@ -37,8 +37,7 @@ def open_model(
         model = export(source, shapes, example_inputs)
     else:
         model = load(Path(source), shapes)
-    sha256 = hashlib.sha256(model.proto.SerializeToString(deterministic=True)).hexdigest()
-    return Opened(model, couple(model, blocks=blocks), source, sha256)
+    return Opened(model, couple(model, blocks=blocks), source, digest(model.proto))
 
 
 def open_samples(model: Model, source: str, preprocessing: Preprocessing | None) -> Samples:
