@@ -24,6 +24,7 @@ from pipeline.graph.editing import (
 from targets.errors import BadInput
 
 LOWEST_OPSET = 7  # the first that ONNX Runtime runs, so the first on which a cut can be proven
+FAILURES = (ValueError, EncodeError, RuntimeError, shape_inference.InferenceError, onnx.checker.ValidationError)
 
 
 @dataclass(frozen=True)
@@ -151,13 +152,14 @@ def scales_in_one(node: onnx.NodeProto, around: Around) -> None:
 # What was written otherwise before opset 7.
 EDITS: Mapping[str, Edit] = {
     "Add": broadcast, "Sub": broadcast, "Mul": broadcast, "Div": broadcast, "Pow": broadcast,
-    "PRelu": slope_by_channel, "BatchNormalization": inference_only, "Dropout": inference_only, "Gemm": broadcast_addend,
-    "Reshape": shape_as_input, "Concat": stated_axis, "Pad": pads_by_their_name, "Upsample": scales_in_one,
+    "PRelu": slope_by_channel, "BatchNormalization": inference_only, "Dropout": inference_only,
+    "Gemm": broadcast_addend, "Reshape": shape_as_input, "Concat": stated_axis, "Pad": pads_by_their_name,
+    "Upsample": scales_in_one,
 }  # fmt: skip
 KEEP_RANK = {
     "Abs", "Add", "AveragePool", "BatchNormalization", "Clip", "Conv", "ConvTranspose", "Div", "Dropout", "Elu", "Exp",
-    "GlobalAveragePool", "GlobalMaxPool", "Identity", "InstanceNormalization", "LRN", "LeakyRelu", "MaxPool", "Mul", "Neg",
-    "PRelu", "Relu", "Selu", "Sigmoid", "Softmax", "Sub", "Tanh", "Transpose", "Upsample",
+    "GlobalAveragePool", "GlobalMaxPool", "Identity", "InstanceNormalization", "LRN", "LeakyRelu", "MaxPool", "Mul",
+    "Neg", "PRelu", "Relu", "Selu", "Sigmoid", "Softmax", "Sub", "Tanh", "Transpose", "Upsample",
 }  # fmt: skip
 # What means the same in every opset from 1 to 7.
 SAME = {

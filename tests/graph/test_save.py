@@ -1,6 +1,5 @@
 """Saving: a reader finds the old model or the new one, each with its own weights, whenever a save is killed."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -187,7 +186,11 @@ def test_weights_in_a_file_each_as_onnx_writes_them_are_loaded(tmp_path) -> None
     source = onnx.load(large(tmp_path, one_file=False))
     (tmp_path / "each").mkdir()
     onnx.save_model(
-        source, tmp_path / "each" / "m.onnx", save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=0
+        source,
+        tmp_path / "each" / "m.onnx",
+        save_as_external_data=True,
+        all_tensors_to_one_file=False,
+        size_threshold=0,
     )
     del source
     assert len(files(tmp_path / "each")) > 3
@@ -203,4 +206,4 @@ def test_prune_takes_a_model_of_over_two_gigabytes(tmp_path) -> None:
     result = prune(str(path), tmp_path / "out" / "half.onnx", keep=0.5, plan=tmp_path / "out" / "plan.json")
     assert files(tmp_path / "out") == ["half.onnx", "half.onnx.data", "plan.json"]
     assert result["proof"]["relative_error"] < 1e-5
-    assert os.stat(tmp_path / "out" / "half.onnx.data").st_size >= TABLE_BYTES
+    assert (tmp_path / "out" / "half.onnx.data").stat().st_size >= TABLE_BYTES

@@ -1,9 +1,9 @@
 """One plain form for every graph, so that the stages after it meet no special case.
 
 What it promises: functions inlined; no sparse tensors; no Constant nodes, constants folded; initialisers are neither
-graph inputs nor shared between two readers; every node has a unique name; sizes that do not depend on a free dimension are constants;
-Reshape carries the batch along (0) instead of a baked 1; sequences that are only taken apart again are Splits; nothing
-stands between a quantised parameter and its one reader; no dead nodes. Weights keep their names.
+graph inputs nor shared between two readers; every node has a unique name; sizes that do not depend on a free dimension
+are constants; Reshape carries the batch along (0) instead of a baked 1; sequences that are only taken apart again are
+Splits; nothing stands between a quantised parameter and its one reader; no dead nodes. Weights keep their names.
 """
 
 from collections.abc import Callable

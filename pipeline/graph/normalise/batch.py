@@ -18,13 +18,9 @@ def reshapes_carry_the_batch(proto: onnx.ModelProto, bound: Shapes) -> None:
         if target is None:
             continue
         sizes = numpy_helper.to_array(target).copy()
-        if (
-            sizes.ndim == 1
-            and len(sizes) > 1
-            and sizes[0] == 1
-            and shapes.get(node.input[0], (0,))[:1] == (1,)
-            and zeros_copy(node, sizes)
-        ):
+        if sizes.ndim != 1:
+            continue  # no target that a runtime takes
+        if len(sizes) > 1 and sizes[0] == 1 and shapes.get(node.input[0], (0,))[:1] == (1,) and zeros_copy(node, sizes):
             sizes[0] = 0
             node.input[1] = add_initialiser(proto.graph, names, f"{node.name}:batch", sizes)
 
