@@ -1,7 +1,7 @@
 """Run one input in a process of its own, so that a crash, a hang or a blow-up of memory is seen and named.
 
-Only for a process without threads: every input is a fork of it. Limits: 20 s of processor time a phase, 300 s on the clock
-(for what waits without working), 2 GiB of address space beyond what the process has to begin with.
+Only for a process without threads: every input is a fork of it. Limits: 20 s of processor time a phase, 300 s on the
+clock (for what waits without working), 2 GiB of address space beyond what the process has to begin with.
 """
 
 import json
