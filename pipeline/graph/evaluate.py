@@ -32,8 +32,8 @@ MAX_ELEMENTS = 4_000_000
 SHORTER_THAN_INPUT = {"NonZero", "Compress", "Unique"}
 # What the reference implementation takes per element made grows with the input: windows, filters, products.
 WINDOWED = {
-    "Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "DeformConv", "MaxPool", "AveragePool", "LpPool", "MaxUnpool",
-    "LRN", "GridSample", "AffineGrid", "RoiAlign", "MaxRoiPool", "NonMaxSuppression", "DFT",
+    "Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "DeformConv", "MaxPool", "AveragePool", "LpPool",
+    "MaxUnpool", "LRN", "GridSample", "AffineGrid", "RoiAlign", "MaxRoiPool", "NonMaxSuppression", "DFT",
     "STFT", "LSTM", "GRU", "RNN", "Col2Im", "Det", "TfIdfVectorizer", "Attention",
 }  # fmt: skip
 MAX_WINDOWED_WORK = 2**26  # elements made times elements read

@@ -4,13 +4,16 @@ The optimiser changes the outputs of some networks by percents, so proofs run wi
 """
 
 import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from pipeline.graph.writing import is_inline, write_proto
 from targets.errors import BadInput
 
 if TYPE_CHECKING:
@@ -27,8 +30,13 @@ def session(proto: onnx.ModelProto, *, optimise: bool = False, threads: int = 1)
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    providers = ["CPUExecutionProvider"]
     try:
-        return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        if is_inline(proto):
+            return ort.InferenceSession(proto.SerializeToString(), options, providers=providers)
+        with tempfile.TemporaryDirectory(prefix="cutback-run-") as folder:
+            write_proto(proto, Path(folder, "model.onnx"))
+            return ort.InferenceSession(str(Path(folder, "model.onnx")), options, providers=providers)
     except Exception as error:  # the runtime's errors share no base class of their own
         raise BadInput(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
 

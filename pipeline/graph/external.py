@@ -1,6 +1,5 @@
 """Weights that lie in files beside the model: read from its folder only, and written before any model names them."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -29,7 +28,7 @@ def bring_in(proto: onnx.ModelProto, folder: Path) -> None:
         with path.open("rb") as stream:
             stream.seek(offset)
             tensor.raw_data = stream.read(length)
-        tensor.data_location = TensorProto.DEFAULT
+        tensor.ClearField("data_location")
         del tensor.external_data[:]
 
 
@@ -101,14 +100,12 @@ def _place(tensor: TensorProto, folder: Path) -> tuple[Path, int, int]:
     if not path.exists():
         raise BadInput(f"{what} is missing: {str(path)!r} does not exist. Copy it beside the model.")
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise BadInput(
-            f"{what} leaves the model's folder through the link {location!r}. Copy the file beside the model."
-        )
+        raise BadInput(f"{what} leaves the model's folder through the link {location!r}. Copy it beside the model.")
     if not path.is_file():
         raise BadInput(f"{what} has the location {location!r}, which is no regular file.")
     if tensor.data_type == TensorProto.STRING:
         raise BadInput(f"{what} is text, which no file beside a model may hold.")
-    wanted, size = stored_bytes(tensor), os.stat(path).st_size
+    wanted, size = stored_bytes(tensor), path.stat().st_size
     offset, length = _number(fields.get("offset", "0")), _number(fields.get("length", str(wanted)))
     if offset is None or length != wanted or offset + wanted > size:
         raise BadInput(

@@ -24,6 +24,7 @@ from pipeline.graph.editing import (
 from targets.errors import BadInput
 
 LOWEST_OPSET = 7  # the first that ONNX Runtime runs, so the first on which a cut can be proven
+FAILURES = (ValueError, EncodeError, RuntimeError, shape_inference.InferenceError, onnx.checker.ValidationError)
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,14 @@ def at_least_lowest(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _ranks(proto: onnx.ModelProto) -> dict[str, int]:
     graph = shape_inference.infer_shapes(proto).graph
-    values = (*graph.input, *graph.value_info, *graph.output)
-    ranks = {
-        value.name: len(value.type.tensor_type.shape.dim)
-        for value in values
-        if value.type.tensor_type.HasField("shape")
-    }
-    return ranks | {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            ranks[value.name] = len(value.type.tensor_type.shape.dim)
+    for node in graph.node:  # of several first versions, inference knows nothing
+        if is_standard(node, *KEEP_RANK) and node.input and node.input[0] in ranks:
+            ranks.setdefault(node.output[0], ranks[node.input[0]])
+    return ranks
 
 
 def _edit(node: onnx.NodeProto, around: Around) -> None:
@@ -150,8 +152,14 @@ def scales_in_one(node: onnx.NodeProto, around: Around) -> None:
 # What was written otherwise before opset 7.
 EDITS: Mapping[str, Edit] = {
     "Add": broadcast, "Sub": broadcast, "Mul": broadcast, "Div": broadcast, "Pow": broadcast,
-    "PRelu": slope_by_channel, "BatchNormalization": inference_only, "Dropout": inference_only, "Gemm": broadcast_addend,
-    "Reshape": shape_as_input, "Concat": stated_axis, "Pad": pads_by_their_name, "Upsample": scales_in_one,
+    "PRelu": slope_by_channel, "BatchNormalization": inference_only, "Dropout": inference_only,
+    "Gemm": broadcast_addend, "Reshape": shape_as_input, "Concat": stated_axis, "Pad": pads_by_their_name,
+    "Upsample": scales_in_one,
+}  # fmt: skip
+KEEP_RANK = {
+    "Abs", "Add", "AveragePool", "BatchNormalization", "Clip", "Conv", "ConvTranspose", "Div", "Dropout", "Elu", "Exp",
+    "GlobalAveragePool", "GlobalMaxPool", "Identity", "InstanceNormalization", "LRN", "LeakyRelu", "MaxPool", "Mul",
+    "Neg", "PRelu", "Relu", "Selu", "Sigmoid", "Softmax", "Sub", "Tanh", "Transpose", "Upsample",
 }  # fmt: skip
 # What means the same in every opset from 1 to 7.
 SAME = {

@@ -62,9 +62,7 @@ def check_attributes(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         for entry in node.attribute:
             if entry.ref_attr_name:
-                raise ValueError(
-                    f"attribute {entry.name!r} of {node.op_type} refers to one of a function, and is in none"
-                )
+                raise ValueError(f"attribute {entry.name!r} of {node.op_type} refers to one of a function it is not in")
         for body in bodies(node):
             check_attributes(body)
 
@@ -76,9 +74,7 @@ def check_opsets(proto: onnx.ModelProto) -> None:
         domain = "" if entry.domain in STANDARD_DOMAINS else entry.domain
         newest = onnx.defs.onnx_opset_version()
         if domain == "" and entry.version > newest:
-            raise ValueError(
-                f"it speaks opset {entry.version}, and the installed onnx package up to {newest}: update it"
-            )
+            raise ValueError(f"it speaks opset {entry.version}, the installed onnx package up to {newest}: update it")
         if versions.setdefault(domain, entry.version) != entry.version:
             raise ValueError(f"it imports versions {versions[domain]} and {entry.version} of {domain or 'ai.onnx'!r}")
 
@@ -90,7 +86,7 @@ def one_line(error: Exception | str, limit: int = 300) -> str:
 
 
 def _light(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph for the checker: without large weights; outputs without a declared rank, which runtimes take, get one."""
+    """The graph for the checker: without large weights, and with a rank for outputs that declare none (runtimes do)."""
     light = without_initialisers(proto)
     listed = {value.name for value in light.graph.input}
     for tensor in proto.graph.initializer:

@@ -40,19 +40,14 @@ def check_tensors(proto: onnx.ModelProto) -> None:
     for tensor in all_tensors(proto):
         if tensor.data_location == TensorProto.EXTERNAL:  # reading has brought in what lies where it is said to
             raise ValueError(f"tensor {tensor.name!r} lies in another file without saying in which")
-        wanted = stored_bytes(tensor)
-        if tensor.HasField("raw_data") and tensor.data_type != TensorProto.STRING:
-            held, unit = len(tensor.raw_data), "bytes"
-        else:
-            held, wanted, unit = (
-                len(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))),
-                _entries(tensor),
-                "entries",
-            )
+        wanted, unit = stored_bytes(tensor), "bytes"
+        held = len(tensor.raw_data)
+        if tensor.data_type == TensorProto.STRING or not tensor.HasField("raw_data"):
+            wanted, unit = _entries(tensor), "entries"
+            held = len(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type)))
         if wanted != held:
-            raise ValueError(
-                f"tensor {tensor.name!r} of shape {list(tensor.dims)} holds {held} {unit} instead of {wanted}"
-            )
+            shape = list(tensor.dims)
+            raise ValueError(f"tensor {tensor.name!r} of shape {shape} holds {held} {unit} instead of {wanted}")
         for text in tensor.string_data:
             text.decode()  # UnicodeDecodeError is a ValueError
 

@@ -1,6 +1,7 @@
 """A model to disk: whole or not at all, and with its weights beside it where they are too many for one file."""
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from pipeline.graph.external import data_files, move_out
+from pipeline.graph.external import data_files, move_out, without_initialisers
 from pipeline.graph.tensors import all_tensors
 from targets.errors import BadInput
 
@@ -22,6 +23,17 @@ MAX_DATA_FILES = 100
 def is_inline(proto: onnx.ModelProto) -> bool:
     """Whether the model fits into one file. Counted from the weights: protobuf cannot even measure what is larger."""
     return sum(len(tensor.raw_data) for tensor in all_tensors(proto)) <= INLINE_LIMIT_BYTES
+
+
+def digest(proto: onnx.ModelProto) -> str:
+    """The SHA-256 of the model: of its file where one file holds it, of its parts where none can."""
+    if is_inline(proto):
+        return hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+    parts = hashlib.sha256(without_initialisers(proto).SerializeToString(deterministic=True))
+    for tensor in proto.graph.initializer:
+        parts.update(f"{tensor.name}\0{tensor.data_type}\0{list(tensor.dims)}\0".encode())
+        parts.update(tensor.raw_data or tensor.SerializeToString(deterministic=True))
+    return parts.hexdigest()
 
 
 def write_proto(proto: onnx.ModelProto, path: Path) -> None:

@@ -1,6 +1,5 @@
 """Open what the user names: a model (ONNX file or torch module) with its channels, and the samples that fit it."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,9 +11,9 @@ from calibration.preprocessing import Preprocessing
 from calibration.samples import load_samples
 from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.couple import Channels, couple
-from pipeline.graph.external import without_initialisers
 from pipeline.graph.labels import Blocks
 from pipeline.graph.model import Model, input_specs, load
+from pipeline.graph.writing import digest
 from targets.errors import BadInput
 
 
@@ -38,15 +37,7 @@ def open_model(
         model = export(source, shapes, example_inputs)
     else:
         model = load(Path(source), shapes)
-    return Opened(model, couple(model, blocks=blocks), source, _digest(model))
-
-
-def _digest(model: Model) -> str:
-    """sha256 over the graph, one initialiser after the other: the whole of it as bytes would be a second copy."""
-    digest = hashlib.sha256(without_initialisers(model.proto).SerializeToString(deterministic=True))
-    for tensor in model.proto.graph.initializer:
-        digest.update(tensor.SerializeToString(deterministic=True))
-    return digest.hexdigest()
+    return Opened(model, couple(model, blocks=blocks), source, digest(model.proto))
 
 
 def open_samples(model: Model, source: str, preprocessing: Preprocessing | None) -> Samples:

@@ -36,9 +36,8 @@ def main() -> None:
     done = {record["name"] for record in records(output)}
     wanted = [*CASES, *(f"mutant {number}" for number in range(arguments.first, arguments.first + arguments.count))]
     todo = [name for name in wanted if name not in done]
-    lanes = [
-        fork_lane(todo[lane :: arguments.workers], output, shared=arguments.shared) for lane in range(arguments.workers)
-    ]
+    shares = [todo[lane :: arguments.workers] for lane in range(arguments.workers)]
+    lanes = [fork_lane(share, output, shared=arguments.shared) for share in shares]
     ended = [os.waitpid(lane, 0)[1] for lane in lanes]
     if any(ended):
         sys.exit(f"a worker ended with {ended}; run again to go on")

@@ -1,10 +1,11 @@
 """Run one input in a process of its own, so that a crash, a hang or a blow-up of memory is seen and named.
 
-Only for a process without threads: every input is a fork of it. Limits: 20 s of processor time, 300 s on the clock
-(for what waits without working), 2 GiB of address space beyond what the process has to begin with.
+Only for a process without threads: every input is a fork of it. Limits: 20 s of processor time a phase, 300 s on the
+clock (for what waits without working), 2 GiB of address space beyond what the process has to begin with.
 """
 
 import json
+import math
 import os
 import resource
 import select
@@ -17,6 +18,7 @@ CPU_SECONDS = 20
 WALL_SECONDS = 300
 GROWTH_BYTES = 2**31
 # Phases that run the file as it came, or compare outputs: what happens there is none of ours.
+NOT_OURS_CPU_SECONDS = 3  # a file may well tell the runtime to work for years
 NOT_OURS = ("original", "comparison")
 
 Judge = Callable[[Callable[[str], None]], tuple[str, str]]
@@ -70,13 +72,14 @@ def _in_child(judge: Judge, writer: int, cpu_seconds: int) -> None:
         os.write(writer, json.dumps(entry).encode() + b"\n")
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
+    _allow_cpu(cpu_seconds)
     limit = _address_space_bytes() + GROWTH_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     phases = ["start"]
 
     def begin(phase: str) -> None:
         phases.append(phase)
+        _allow_cpu(min(cpu_seconds, NOT_OURS_CPU_SECONDS) if phase in NOT_OURS else cpu_seconds)
         tell({"phase": phase})
 
     try:
@@ -88,6 +91,13 @@ def _in_child(judge: Judge, writer: int, cpu_seconds: int) -> None:
             verdict, detail = f"FAILED: {type(error).__name__}", f"in {phases[-1]}: {where(error)}"
     tell({"verdict": verdict, "detail": detail[:3000]})
     os._exit(0)
+
+
+def _allow_cpu(seconds: int) -> None:
+    """So much from now on."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    limit = math.ceil(usage.ru_utime + usage.ru_stime) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 
 
 def where(error: BaseException) -> str:

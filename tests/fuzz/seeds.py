@@ -24,8 +24,8 @@ IMAGE = "float[1,4,6,6] x"
 def convolutions() -> onnx.ModelProto:
     body = (
         "a = Conv<pads = [1,1,1,1]>(x, w) b = BatchNormalization(a, s, b1, m, v) c = Relu(b) "
-        "d = Conv<group = 4, pads = [1,1,1,1]>(c, dw) e = Conv(d, pw, pb) f = Add(e, x) g = MaxPool<kernel_shape = [2,2]>(f) "
-        "p = GlobalAveragePool(g) q = Flatten(p) y = Gemm<transB = 1>(q, fw, fb)"
+        "d = Conv<group = 4, pads = [1,1,1,1]>(c, dw) e = Conv(d, pw, pb) f = Add(e, x) "
+        "g = MaxPool<kernel_shape = [2,2]>(f) p = GlobalAveragePool(g) q = Flatten(p) y = Gemm<transB = 1>(q, fw, fb)"
     )
     return proto(
         "float[n,4,6,6] x", body, opset=17, w=(4, 4, 3, 3), s=(4,), b1=(4,), m=(4,), v=(4,), dw=(4, 1, 3, 3),
@@ -60,8 +60,9 @@ def sizes() -> onnx.ModelProto:
 
 def attention() -> onnx.ModelProto:
     body = (
-        "q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) r = Reshape(q, heads) t = Transpose<perm = [0,2,1,3]>(r) "
-        "l = Reshape(k, heads) m = Transpose<perm = [0,2,3,1]>(l) o = Reshape(v, heads) p = Transpose<perm = [0,2,1,3]>(o) "
+        "q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) r = Reshape(q, heads) "
+        "t = Transpose<perm = [0,2,1,3]>(r) l = Reshape(k, heads) m = Transpose<perm = [0,2,3,1]>(l) "
+        "o = Reshape(v, heads) p = Transpose<perm = [0,2,1,3]>(o) "
         "s = MatMul(t, m) a = Softmax<axis = -1>(s) b = MatMul(a, p) c = Transpose<perm = [0,2,1,3]>(b) "
         "d = Reshape(c, whole) e = MatMul(d, wo) f = Add(e, x) y = LayerNormalization(f, g, h)"
     )
@@ -111,7 +112,8 @@ def constants() -> onnx.ModelProto:
     body = (
         "k = Constant<value = float[2,2] {1.0, 2.0, 3.0, 4.0}>() l = Constant<value_ints = [1, 4, 3, 12]>() "
         "i = Identity(w) s = Mul(i, two) a = Conv(x, s) b = Conv(x, i) c = Add(a, b) d = Reshape(c, l) "
-        "e = CastLike(one, d) f = Add(d, e) o = ReduceMean(k) t, n = TopK(f, many) z = Where(yes, t, o) y = Clip(z, low)"
+        "e = CastLike(one, d) f = Add(d, e) o = ReduceMean(k) t, n = TopK(f, many) z = Where(yes, t, o) "
+        "y = Clip(z, low)"
     )
     return proto(
         IMAGE, body, w=(4, 4, 1, 1), two=np.asarray(2, np.float32), one=np.asarray(1), many=ints(3),

@@ -211,7 +211,7 @@ def computes_the_same(model: onnx.ModelProto) -> bool:
 def test_constant_that_fits_no_memory_is_refused_without_being_made(maker) -> None:
     body = f"k = {maker} m = ReduceMax<keepdims = 0>(k) y = Add(x, m)"
     constants = {"huge": HUGE, "one": np.ones(1, np.float32), "four": (1, 1, 2, 2), "corners": ints(*[2**20] * 8)}
-    with pytest.raises(BadInput, match="the model is broken|do not fit|contradict"):
+    with pytest.raises(BadInput, match=r"the model is broken|do not fit|contradict"):
         from_proto(proto(IMAGES, body, **constants))
 
 
@@ -223,7 +223,7 @@ def test_constant_that_is_only_large_stays_computed() -> None:
 
 def test_range_of_more_numbers_than_memory_is_refused_before_inference_writes_them_out() -> None:
     body = "k = Range(zero, end, one) f = Cast<to = 1>(k) m = ReduceMax<keepdims = 0>(f) y = Add(x, m)"
-    with pytest.raises(BadInput, match="would make 4.61169e\\+18 numbers"):
+    with pytest.raises(BadInput, match=r"would make 4.61169e\+18 numbers"):
         from_proto(proto(IMAGES, body, zero=np.asarray(0), end=np.asarray(2**62), one=np.asarray(1)))
 
 
@@ -247,7 +247,7 @@ def test_sequence_of_more_parts_than_a_split_may_name_stays_a_sequence() -> None
 
 def test_sequence_whose_sizes_do_not_add_up_is_refused() -> None:
     body = "q = SplitToSequence<axis = 1>(x, sizes) a = SequenceAt(q, zero) y = Relu(a)"
-    with pytest.raises(BadInput, match="contradict each other.*SplitToSequence"):
+    with pytest.raises(BadInput, match=r"contradict each other.*SplitToSequence"):
         from_proto(proto(IMAGES, body, sizes=ints(2, 3), zero=np.asarray(0)))
 
 
@@ -275,10 +275,7 @@ def test_axis_too_long_to_label_is_locked() -> None:
 def test_reshape_target_of_two_axes_is_left_to_the_runtime() -> None:
     target = np.asarray([[1, 1], [12, 12]], np.int64)
     model = proto(IMAGES, "y = Reshape(x, t)", t=target)
-    try:
-        couple(from_proto(model))
-    except BadInput as error:
-        assert "\n" not in str(error)
+    assert [node.op_type for node in from_proto(model).proto.graph.node] == ["Reshape"]
 
 
 def two_functions(version: int) -> onnx.ModelProto:
@@ -364,7 +361,7 @@ CHANGES: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "two versions of one domain": (lambda model: model.opset_import.add(version=9), "imports versions 18 and 9"),
     "opset of the future": (lambda model: setattr(model.opset_import[0], "version", 9999), "speaks opset 9999"),
     "Constant without a value": (no_constant, "contradict each other.*Constant_k"),
-    "weight twice": (lambda model: model.graph.initializer.append(model.graph.initializer[0]), "several are called 'w'"),
+    "weight twice": (lambda m: m.graph.initializer.append(m.graph.initializer[0]), "several are called 'w'"),
     "dimension with a long name": (long_name, "leaves hhhh"),
     "operator named in control characters": (
         lambda model: setattr(model.graph.node[0], "op_type", "\x02\x1b[31m"), "not a valid ONNX model"

@@ -98,7 +98,7 @@ def test_old_gemm_has_its_bias_broadcast() -> None:
 
 @pytest.mark.parametrize("operator", [node("RNN", "v", "v"), node("Affine"), node("Cast", to="FLOAT")])
 def test_old_operator_that_nobody_knows_to_write_anew_is_refused(operator) -> None:
-    with pytest.raises(BadInput, match="speaks opset 1 and cannot be brought to 7.*Export it again"):
+    with pytest.raises(BadInput, match=r"speaks opset 1 and cannot be brought to 7.*Export it again"):
         from_proto(old([operator], 1, v=V))
 
 
