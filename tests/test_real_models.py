@@ -5,6 +5,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -47,7 +48,7 @@ def bindings(path: Path) -> list[str]:
 def samples(path: Path, folder: Path) -> Path:
     """Random samples for every input of the model."""
     generator = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for spec in input_specs(onnx.load(path, load_external_data=False)):
         shape = (SAMPLES, *shapes(path)[spec.name][1:])
         drawn = generator.standard_normal(shape) if spec.dtype.startswith("float") else generator.integers(0, 2, shape)

@@ -30,9 +30,10 @@ class Block(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.norm(self.filter(x).permute(0, 2, 3, 1))
+        branch: Tensor = self.norm(self.filter(x).permute(0, 2, 3, 1))
         branch = self.scale * self.narrow(self.activation(self.widen(branch)))
-        return x + branch.permute(0, 3, 1, 2)
+        moved: Tensor = branch.permute(0, 3, 1, 2)
+        return x + moved
 
 
 class ConvNeXt(nn.Module):

@@ -32,8 +32,8 @@ GROWING = {
 def declare_opaque(proto: onnx.ModelProto, source: onnx.GraphProto, bound: Shapes) -> None:
     """Write into `proto` the shapes of what opaque operators make, so that inference goes on behind them.
 
-    They are taken from `source`, what the file as it came says of its inputs and tensors; those of bodies that cannot run
-    away from runs on random inputs at the bound shapes, one after the other.
+    They are taken from `source`, what the file as it came says of its inputs and tensors; those of bodies that cannot
+    run away from runs on random inputs at the bound shapes, one after the other.
     """
     shown = {value.name for value in proto.graph.output}
     made = {name for node in proto.graph.node if is_opaque(node) for name in node.output if name} - shown

@@ -58,12 +58,12 @@ def stored_bytes(tensor: TensorProto) -> int:
     if not known or min(tensor.dims, default=0) < 0:
         raise ValueError(f"tensor {tensor.name!r} has the type {tensor.data_type} and shape {list(tensor.dims)}")
     bits = PACKED.get(tensor.data_type) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return -(-math.prod(tensor.dims) * bits // 8)
+    return -(-int(math.prod(tensor.dims)) * int(bits) // 8)
 
 
 def _entries(tensor: TensorProto) -> int:
     """How many entries of its typed field the tensor takes."""
-    elements = math.prod(tensor.dims)
+    elements = int(math.prod(tensor.dims))
     bits = PACKED.get(tensor.data_type)
     if bits in PACKED_IN_FIELDS:
         return -(-elements * bits // 8)

@@ -26,9 +26,7 @@ def is_inline(proto: onnx.ModelProto) -> bool:
 
 
 def digest(proto: onnx.ModelProto) -> str:
-    """The SHA-256 of the model: of its file where one file holds it, of its parts where none can."""
-    if is_inline(proto):
-        return hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+    """A SHA-256 over the model, one initialiser after the other: the whole of it as bytes would be a second copy."""
     parts = hashlib.sha256(without_initialisers(proto).SerializeToString(deterministic=True))
     for tensor in proto.graph.initializer:
         parts.update(f"{tensor.name}\0{tensor.data_type}\0{list(tensor.dims)}\0".encode())

@@ -4,7 +4,6 @@ The network that is cut, scored and trained then has batch-norm; the network tha
 delivered, has it folded, as the user gave it.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from pipeline.graph.insert_batchnorm import (
 )
 from pipeline.graph.model import Model, input_specs
 from pipeline.graph.proof import prove
+from pipeline.graph.writing import digest
 from pipeline.stages.moments import channel_moments
 from pipeline.stages.opening import Opened
 from targets.errors import ProofFailed
@@ -110,7 +110,7 @@ def as_opened(model: Model, given: Opened) -> Opened:
             "With batch-norm put back, other channels go together than before. Nothing was written. "
             "Give --batchnorm as-given. This is a defect of cutback: please report it with the model."
         )
-    sha256 = hashlib.sha256(model.proto.SerializeToString(deterministic=True)).hexdigest()
+    sha256 = digest(model.proto)
     return Opened(model, channels, given.source, sha256)
 
 

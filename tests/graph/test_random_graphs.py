@@ -212,7 +212,8 @@ STEPS: Mapping[str, Callable[[Sketch, Tensor, object], Tensor]] = {
 } | {
     "batch_norm": lambda s, x, draw: s.batch_norm(x), "slope": lambda s, x, draw: s.slope(x),
     "layer_norm": lambda s, x, draw: s.layer_norm(x), "beside_a_token": lambda s, x, draw: s.beside_a_token(x),
-} | QUANTISED  # fmt: skip
+    **QUANTISED,
+}  # fmt: skip
 
 
 @st.composite

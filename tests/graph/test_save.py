@@ -85,7 +85,8 @@ def test_a_save_that_fails_leaves_the_old_model_with_its_own_weights(renames, tm
     """Before the first rename (of the data), and between it and the second (of the model)."""
     save(network(0), tmp_path / "m.onnx")
     before = files(tmp_path)
-    replace, done = Path.replace, []
+    replace = Path.replace
+    done: list[Path] = []
 
     def full(self: Path, target: Path) -> Path:
         if len(done) == renames:

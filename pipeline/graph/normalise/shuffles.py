@@ -23,7 +23,9 @@ def shuffles_are_gathers(proto: onnx.ModelProto, bound: Shapes) -> None:
     if not chains:
         return
     runs = [infer_shapes(proto, binding) for binding in bindings(proto, bound)]
-    names, gathers, gone = Names(proto.graph), {}, set()
+    names = Names(proto.graph)
+    gathers: dict[str, onnx.NodeProto] = {}
+    gone: set[str] = set()
     for split, move, join in chains:
         orders = [_order(split, move, join, shapes) for shapes in runs]
         if all(order is not None and order == orders[0] for order in orders):
