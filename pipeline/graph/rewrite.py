@@ -5,15 +5,12 @@ blocked layout survives them, so that additions and activations after them stay 
 with an identity for a weight it is one kernel in the layout of its neighbours.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
+import onnx_graphsurgeon as gs
 
 from pipeline.graph.model import Model, infer_shapes
-from pipeline.graph.normalise import dead_nodes_are_gone
 
 IDENTITY = "identity"
 
@@ -27,78 +24,58 @@ def rewritten(model: Model) -> Model:
 
 def shortcuts_as_convolutions(model: Model) -> Model:
     """Slice (spatial, strided) -> Pad (channels, zeros) becomes Conv. Exact: each output is one input times one."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    values = {tensor.name: tensor for tensor in proto.graph.initializer}
-    maker = {name: node for node in proto.graph.node for name in node.output}
-    readers: dict[str, int] = defaultdict(int)
-    for node in proto.graph.node:
-        for name in node.input:
-            readers[name] += 1
-    changed = False
-    for node in proto.graph.node:
-        found = _shortcut(node, model, values, maker, readers)
-        if found is not None:
-            source, stride, before = found
-            channels, width = model.shapes[source][1], model.shapes[node.output[0]][1]
-            weight = np.zeros((width, channels, 1, 1), _dtype(values, node))
-            weight[before + np.arange(channels), np.arange(channels)] = 1
-            name = f"{node.name}:{IDENTITY}"
-            proto.graph.initializer.append(numpy_helper.from_array(weight, name))
-            conv = helper.make_node(
-                "Conv", [source, name], [node.output[0]], node.name, kernel_shape=[1, 1], strides=list(stride)
-            )
-            node.CopyFrom(conv)
-            changed = True
-    if not changed:
+    graph = gs.import_onnx(model.proto)
+    found = [(pad, shortcut) for pad in graph.nodes if (shortcut := _shortcut(pad, model)) is not None]
+    if not found:
         return model
-    dead_nodes_are_gone(proto, model.bound)
+    dtype = _dtype(graph)
+    for pad, (source, stride, before) in found:
+        (output,) = pad.outputs
+        channels, width = model.shapes[source.name][1], model.shapes[output.name][1]
+        weight = np.zeros((width, channels, 1, 1), dtype)
+        weight[before + np.arange(channels), np.arange(channels)] = 1
+        identity = gs.Constant(f"{pad.name}:{IDENTITY}", weight)
+        pad.outputs.clear()
+        attributes = {"kernel_shape": [1, 1], "strides": list(stride)}
+        graph.nodes.append(gs.Node("Conv", pad.name, attributes, [source, identity], [output]))
+    proto = gs.export_onnx(graph.cleanup().toposort(), ir_version=model.proto.ir_version)
     return Model(proto, model.bound, infer_shapes(proto, model.bound))
 
 
 REWRITES: Mapping[str, Callable[[Model], Model]] = {"shortcuts_as_convolutions": shortcuts_as_convolutions}
 
 
-def _shortcut(
-    node: onnx.NodeProto,
-    model: Model,
-    values: Mapping[str, onnx.TensorProto],
-    maker: Mapping[str, onnx.NodeProto],
-    readers: Mapping[str, int],
-) -> tuple[str, tuple[int, int], int] | None:
+def _shortcut(pad: gs.Node, model: Model) -> tuple[gs.Tensor, tuple[int, int], int] | None:
     """(what it reads, spatial stride, channels padded in front) of a Pad that ends a shortcut; None otherwise."""
-    if node.op_type != "Pad" or len(node.input) < 2 or node.input[1] not in values:
+    if pad.op != "Pad" or not 2 <= len(pad.inputs) <= 3 or not isinstance(pad.inputs[1], gs.Constant):
         return None
-    mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"constant")
-    amounts = [int(amount) for amount in numpy_helper.to_array(values[node.input[1]])]
-    fill = numpy_helper.to_array(values[node.input[2]]) if len(node.input) > 2 and node.input[2] in values else 0
+    amounts = [int(amount) for amount in pad.inputs[1].values]
+    fill = pad.inputs[2].values if len(pad.inputs) > 2 and isinstance(pad.inputs[2], gs.Constant) else 0
     # The input of a graph may hold anything; what is not a number would not survive the zeros of the convolution.
-    plain = mode == b"constant" and len(amounts) == 8 and not np.any(fill) and min(amounts) >= 0
-    if not plain or any(amounts[axis] for axis in (0, 2, 3, 4, 6, 7)) or len(node.input) > 3:
+    constant = pad.attrs.get("mode", "constant") == "constant" and not np.any(fill)
+    if not constant or len(amounts) != 8 or min(amounts) < 0 or any(amounts[axis] for axis in (0, 2, 3, 4, 6, 7)):
         return None
-    tensor, stride = node.input[0], [1, 1]
-    while tensor in maker and maker[tensor].op_type == "Slice" and readers[tensor] == 1:
-        steps = _spatial_steps(maker[tensor], model, values)
+    tensor, stride = pad.inputs[0], [1, 1]
+    while len(tensor.inputs) == 1 and tensor.inputs[0].op == "Slice" and len(tensor.outputs) == 1:
+        steps = _spatial_steps(tensor.inputs[0], model)
         if steps is None:
             return None
         stride = [stride[0] * steps[0], stride[1] * steps[1]]
-        tensor = maker[tensor].input[0]
-    whole, part = model.shapes.get(tensor), model.shapes.get(node.input[0])
-    if tensor == node.input[0] or whole is None or part is None or len(whole) != 4:
+        tensor = tensor.inputs[0].inputs[0]
+    whole, part = model.shapes.get(tensor.name), model.shapes.get(pad.inputs[0].name)
+    if tensor is pad.inputs[0] or whole is None or part is None or len(whole) != 4:
         return None
     fits = all(-(-size // step) == left for size, step, left in zip(whole[2:], stride, part[2:], strict=True))
     return (tensor, (stride[0], stride[1]), amounts[1]) if fits else None
 
 
-def _spatial_steps(
-    node: onnx.NodeProto, model: Model, values: Mapping[str, onnx.TensorProto]
-) -> tuple[int, int] | None:
+def _spatial_steps(node: gs.Node, model: Model) -> tuple[int, int] | None:
     """The steps of a Slice that takes every so many rows and columns from the first on, and every channel."""
-    if len(node.input) < 4 or any(name not in values for name in node.input[1:] if name):
+    if len(node.inputs) < 4 or not all(isinstance(bound, gs.Constant) for bound in node.inputs[1:]):
         return None
-    starts, ends, axes = (numpy_helper.to_array(values[node.input[number]]).tolist() for number in (1, 2, 3))
-    steps = numpy_helper.to_array(values[node.input[4]]).tolist() if len(node.input) > 4 else [1] * len(starts)
-    shape = model.shapes.get(node.input[0])
+    starts, ends, axes, *rest = (bound.values.tolist() for bound in node.inputs[1:])
+    steps = rest[0] if rest else [1] * len(starts)
+    shape = model.shapes.get(node.inputs[0].name)
     found = [1, 1]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if shape is None or start != 0 or end < shape[axis] or step < 1:
@@ -110,6 +87,8 @@ def _spatial_steps(
     return found[0], found[1]
 
 
-def _dtype(values: Mapping[str, onnx.TensorProto], node: onnx.NodeProto) -> np.dtype[np.generic]:
-    floats = [t.data_type for t in values.values() if t.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)]
-    return np.dtype(helper.tensor_dtype_to_np_dtype(max(set(floats), key=floats.count) if floats else 1))
+def _dtype(graph: gs.Graph) -> np.dtype[np.generic]:
+    """The type that most weights have."""
+    types = [np.dtype(tensor.dtype) for tensor in graph.tensors().values() if isinstance(tensor, gs.Constant)]
+    floats = [dtype for dtype in types if dtype in (np.float32, np.float16)]
+    return max(set(floats), key=floats.count) if floats else np.dtype(np.float32)
