@@ -51,6 +51,12 @@ def test_operator_is_followed_or_locked_and_the_rest_is_cut(operator) -> None:
         check(case)
 
 
+def test_space_to_depth_may_keep_the_block_innermost() -> None:
+    """From opset 28 on, as DepthToSpace may."""
+    for name in ("test_spacetodepth_crd_mode_example", "test_spacetodepth_dcr_mode_example"):
+        check(cases()[name])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_operator_is_followed_or_locked_in_each_of_its_forms(operator) -> None:

@@ -21,6 +21,7 @@ def depth_to_space(node: Node, run: Labelling) -> Outputs:
 
 
 def space_to_depth(node: Node, run: Labelling) -> Outputs:
+    """The other way round; before opset 28 the block is always outermost."""
     labels = node.labels(run)
     if labels is None:
         return (None,)
@@ -28,7 +29,9 @@ def space_to_depth(node: Node, run: Labelling) -> Outputs:
     if labels.ndim != 4 or block < 1 or labels.shape[2] % block or labels.shape[3] % block:
         return refuse(node, run, f"has blocks of {block}, into which its input of {labels.shape} does not divide")
     n, c, h, w = labels.shape
-    blocks = labels.reshape(n, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4)
+    crd = node.attributes.get("mode", b"DCR") == b"CRD"
+    order = (0, 1, 3, 5, 2, 4) if crd else (0, 3, 5, 1, 2, 4)
+    blocks = labels.reshape(n, c, h // block, block, w // block, block).transpose(order)
     return (simplify(blocks.reshape(n, c * block**2, h // block, w // block)),)
 
 
