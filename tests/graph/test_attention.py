@@ -106,6 +106,22 @@ def test_parameter_of_blocks_leaves_the_choice_open(shape, blocks, expected) -> 
     assert is_exact(model, channels, {group.id: (0, 2)})
 
 
+def test_heads_of_cross_covariance_attention_go_whole() -> None:
+    body = """
+        q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
+        qh = Reshape(q, h) kh = Reshape(k, h2) vh = Reshape(v, h3)
+        qt = Transpose<perm = [0, 2, 3, 1]>(qh) kt = Transpose<perm = [0, 2, 1, 3]>(kh)
+        s = MatMul(qt, kt) t = Mul(s, heat) a = Softmax<axis = 3>(t) vt = Transpose<perm = [0, 2, 3, 1]>(vh)
+        o = MatMul(a, vt) ot = Transpose<perm = [0, 3, 1, 2]>(o) m = Reshape(ot, flat) y = MatMul(m, wo)
+    """
+    weights = {name: value for name, value in APART.items() if name != "bias"}
+    model, channels, _ = coupled(TOKENS, body, **weights, heat=(3, 1, 1))
+    (group,) = channels.free
+    assert (group.channels, group.step) == (3, 4)
+    assert {piece.tensor for piece in group.slices} == {"wq", "wk", "wv", "wo", "heat"}
+    assert is_exact(model, channels, {group.id: (0, 2)})
+
+
 def test_learned_queries_lose_what_the_keys_lose() -> None:
     body = """
         k = MatMul(x, wk) kt = Transpose<perm = [0, 2, 1]>(k) s = MatMul(queries, kt) a = Softmax<axis = 2>(s)
@@ -144,6 +160,20 @@ def test_class_token_expanded_to_the_batch_at_run_time_is_cut_too() -> None:
     channels = couple(model)
     (group,) = channels.free
     assert {piece.tensor for piece in group.slices} == {"w", "c", "v"}
+    assert is_exact(model, channels, {group.id: (0, 7)})
+
+
+def test_several_tokens_expanded_to_sizes_written_out_are_cut_too() -> None:
+    body = """
+        e = MatMul(x, w) shape = Shape<end = 1>(e) target = Concat<axis = 0>(shape, sizes) k = Expand(c, target)
+        t = Concat<axis = 1>(k, e) y = MatMul(t, v)
+    """
+    model = from_proto(
+        proto("float[B,6,5] x", body, w=(5, 8), c=(1, 2, 8), sizes=ints(2, 8), v=(8, 2)), {"x": (2, 6, 5)}
+    )
+    channels = couple(model)
+    (group,) = channels.free
+    assert {(piece.tensor, piece.axis) for piece in group.slices} == {("w", 1), ("c", 2), ("v", 0)}
     assert is_exact(model, channels, {group.id: (0, 7)})
 
 

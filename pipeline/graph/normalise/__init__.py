@@ -18,7 +18,10 @@ from pipeline.graph.normalise.dead import dead_nodes_are_gone, identities_are_go
 from pipeline.graph.normalise.decided import decided_branches_are_inlined
 from pipeline.graph.normalise.defaults import default_axes_are_written
 from pipeline.graph.normalise.einsum import einsums_are_products
-from pipeline.graph.normalise.expansions import expansions_are_left_to_broadcasting
+from pipeline.graph.normalise.expansions import (
+    expansions_are_left_to_broadcasting,
+    expansions_name_only_what_grows,
+)
 from pipeline.graph.normalise.functions import inlined
 from pipeline.graph.normalise.inputs import initialisers_are_not_inputs
 from pipeline.graph.normalise.names import nodes_have_names
@@ -54,6 +57,7 @@ PASSES: tuple[Pass, ...] = (
     reshapes_carry_the_batch,
     shuffles_are_gathers,
     expansions_are_left_to_broadcasting,
+    expansions_name_only_what_grows,
     dead_nodes_are_gone,
     quantised_parameters_are_unshared,
     initialisers_are_unshared,

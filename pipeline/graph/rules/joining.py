@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.graph.labels import IndexEdit, Labelling, Labels, Use, compact, index_labels, labelled_axes, simplify
-from pipeline.graph.rules.node import Node, Outputs, count, label_constant, lock_others, refuse
+from pipeline.graph.rules.node import Node, Outputs, count, lock_others, refuse
+from pipeline.graph.rules.parameter import label_constant, parameter
 
 
 def concat(node: Node, run: Labelling) -> Outputs:
@@ -45,7 +46,7 @@ def _beside(
     """Joined along an axis without channels (tokens, space): channels that come to lie behind each other are one."""
     given = []
     for number, (name, part, shape) in enumerate(zip(node.inputs, parts, shapes, strict=True)):
-        if part is None and node.is_constant(number) and len(axes) == 1 and shape[min(axes)] > 1:
+        if part is None and parameter(node, run, number) is not None and len(axes) == 1 and shape[min(axes)] > 1:
             part = label_constant(node, run, number, min(axes))
         if part is not None:
             given.append(compact(part))

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from pipeline.graph.labels import Labelling, Labels, compact, index_labels, labelled_axes, simplify
-from pipeline.graph.rules.node import Node, Outputs, count, label_constant, refuse
+from pipeline.graph.rules.node import Node, Outputs, count, refuse
+from pipeline.graph.rules.parameter import label_constant, parameter
 
 
 def reshape(node: Node, run: Labelling) -> Outputs:
@@ -60,6 +61,8 @@ def expand(node: Node, run: Labelling) -> Outputs:
     labels, shape, target = node.labels(run), node.output_shape(), node.integers(1, "shape")
     if labels is None and node.is_constant(0) and node.is_float(0):
         labels = _labelled_vector(node, run)
+    if labels is None and shape is not None:
+        _pass_parameter_on(node, run, shape)
     if labels is None:
         return (None,)
     if shape is None:
@@ -85,6 +88,19 @@ def _labelled_vector(node: Node, run: Labelling) -> Labels | None:
     """An initialiser with entries along one axis only (a class token), repeated for every sample."""
     long = [axis for axis, size in enumerate(node.input_shape(0) or ()) if size > 1]
     return label_constant(node, run, 0, long[0]) if len(long) == 1 else None
+
+
+def _pass_parameter_on(node: Node, run: Labelling, shape: Sequence[int]) -> None:
+    """A parameter repeated along axes of length one is cut along the others, whose size the target leaves alone."""
+    found, own, computed = parameter(node, run, 0), node.input_shape(0), node.computed_integers(1)
+    if found is None or own is None or computed is None:
+        return
+    offset = len(shape) - len(own)
+    long = [axis for axis in range(offset, len(shape)) if own[axis - offset] > 1]
+    if all(len(shape) - axis > len(computed) or computed[axis - len(shape)] == 1 for axis in long):
+        run.parameters[node.outputs[0]] = tuple(
+            found[axis - offset] if axis in long else () for axis in range(len(shape))
+        )
 
 
 def tile(node: Node, run: Labelling) -> Outputs:

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from pipeline.graph.labels import Labelling, Labels, SizeEdit, Use, compact
+from pipeline.graph.labels import Labelling, Labels, SizeEdit, compact
 
 Outputs = tuple[Labels | None, ...]
 
@@ -108,15 +108,6 @@ def count(node: Node, run: Labelling, number: int, attribute: str, position: int
     """Entry `position` of an input or attribute counts the channels in `labels` (index x elements sharing it)."""
     where: Any = ("attribute", attribute) if attribute in node.attributes else ("input", number)
     run.sizes.append(SizeEdit(node.name, where, position, labels))
-
-
-def label_constant(node: Node, run: Labelling, number: int, axis: int) -> Labels:
-    """Labels for initialiser `number`, which brings channels of its own along `axis`."""
-    shape = node.input_shape(number)
-    assert shape is not None  # initialisers have shapes
-    made = run.fresh_axis(shape, axis)
-    run.uses.append(Use(node.inputs[number], axis, run.along(made, axis), "rides"))
-    return made
 
 
 def like(labels: Labels, shape: tuple[int, ...] | None) -> Labels | None:

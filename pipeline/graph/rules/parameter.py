@@ -32,6 +32,15 @@ def use(node: Node, run: Labelling, number: int, axis: int, labels: Labels, role
         run.uses.append(Use(home.tensor, home.axis, labels, "rides" if home.rides else role))
 
 
+def label_constant(node: Node, run: Labelling, number: int, axis: int) -> Labels:
+    """Labels for input `number`, a parameter that brings channels of its own along `axis`."""
+    shape = node.input_shape(number)
+    assert shape is not None  # whoever asks has looked at it
+    made = run.fresh_axis(shape, axis)
+    use(node, run, number, axis, run.along(made, axis), "rides")
+    return made
+
+
 def pass_parameters_on(node: Node, run: Labelling) -> None:
     """What an elementwise operator makes of parameters, and of activations that hold one number along their axes, is
     cut where the parameters are."""

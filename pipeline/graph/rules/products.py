@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.graph.labels import ChannelRead, Labelling, Labels, Use, compact
+from pipeline.graph.labels import ChannelRead, Labelling, Labels, compact
 from pipeline.graph.rules.node import Node, Outputs, refuse
+from pipeline.graph.rules.parameter import parameter, use
 
 
 def product(node: Node, run: Labelling) -> Outputs:
@@ -32,14 +33,16 @@ def _axis_of_blocks(run: Labelling, sides: Sequence[Labels | None], sizes: Seque
     """The axis in front along which whole blocks may go; None where all of them stay.
 
     It is the choice of the policy where both sides have channels in every block, and the only way where the blocks
-    themselves are the channels of one side.
+    themselves are the channels of one side, or where both bring channels into a table (cross-covariance attention).
     """
     rank = len(sizes[0])
+    first, second = sides
+    table = first is not None and second is not None and first.shape[-2] > 1 and second.shape[-1] > 1
     for axis in range(rank - 2):
         changing = [side for side in sides if side is not None and side.shape[axis] > 1]
         if any(side.size == side.shape[axis] for side in changing):
             return axis
-        if len(changing) == 2 and run.whole_blocks(sizes[0][axis], sizes[0][rank - 1]):
+        if len(changing) == 2 and (table or run.whole_blocks(sizes[0][axis], sizes[0][rank - 1])):
             return axis
     return None
 
@@ -61,9 +64,8 @@ def _by_blocks(
     for line in lines:
         run.classes.unite(lines[0], line)
         for number in fixed:
-            if node.is_constant(number):
-                own = axis - len(whole) + len(node.input_shape(number) or ())
-                run.uses.append(Use(node.inputs[number], own, line, "rides"))
+            if parameter(node, run, number) is not None:
+                use(node, run, number, axis - len(whole) + len(node.input_shape(number) or ()), line, "rides")
                 continue
             why = run.pinned.get(node.inputs[number], "its blocks stay")
             run.lock(line, f"{node.op} ({node.name}) multiplies them by {node.inputs[number]!r}, which is fixed: {why}")
@@ -102,8 +104,8 @@ def _meet_fixed(node: Node, run: Labelling, number: int, side: Labels) -> None:
     """Contracted channels of input `number` meet an operand without channels: a table loses its entries, too."""
     other, axes = node.inputs[1 - number], (len(node.input_shape(0) or ()) - 1, len(node.input_shape(1) or ()) - 2)
     line = side.reshape(-1)
-    if node.is_constant(1 - number):
-        run.uses.append(Use(other, axes[1 - number], line, "rides"))
+    if parameter(node, run, 1 - number) is not None:
+        use(node, run, 1 - number, axes[1 - number], line, "rides")
         run.reads.append(ChannelRead(node.name, number, node.inputs[number], axes[number], line))
     else:
         why = run.pinned.get(other, "they are no channels there")
