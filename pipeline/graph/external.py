@@ -12,6 +12,7 @@ from targets.errors import BadInput
 
 # Two tensors may share bytes of a file, as tied weights do. More than this many times the file is no sharing.
 MAX_SHARING = 16
+MAX_TENSOR_BYTES = 2**31 - 2**16  # what protobuf copies, with the tensor's name and shape
 ALIGNMENT_BYTES = 4096  # so that a runtime can map the weights
 SMALL_BYTES = 1024  # what is smaller stays in the model: sizes and axes are read without the other file
 
@@ -107,6 +108,8 @@ def _place(tensor: TensorProto, folder: Path) -> tuple[Path, int, int]:
         raise BadInput(f"{what} is text, which no file beside a model may hold.")
     wanted, size = stored_bytes(tensor), path.stat().st_size
     offset, length = _number(fields.get("offset", "0")), _number(fields.get("length", str(wanted)))
+    if wanted > MAX_TENSOR_BYTES:
+        raise BadInput(f"{what} is one tensor of {wanted} bytes; no tensor over 2 GB can be handled. Split it.")
     if offset is None or length != wanted or offset + wanted > size:
         raise BadInput(
             f"{what} should be {wanted} bytes; it is said to be {fields.get('length', 'the rest')} from byte "

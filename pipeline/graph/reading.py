@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from pipeline.graph.editing import STANDARD_DOMAINS, bodies
 from pipeline.graph.external import bring_in, without_initialisers
-from pipeline.graph.tensors import check_tensors
+from pipeline.graph.tensors import check_tensors, stored_bytes
 from targets.errors import BadInput
 
 # Larger weights are checked here, and stand in the checked graph as inputs: a check then costs no copy of them.
@@ -90,7 +90,7 @@ def _light(proto: onnx.ModelProto) -> onnx.ModelProto:
     light = without_initialisers(proto)
     listed = {value.name for value in light.graph.input}
     for tensor in proto.graph.initializer:
-        if len(tensor.raw_data) <= CHECKED_WHOLE_BYTES:
+        if stored_bytes(tensor) <= CHECKED_WHOLE_BYTES:
             light.graph.initializer.append(tensor)
         elif tensor.name not in listed:
             light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from pipeline.graph.external import data_files, move_out, without_initialisers
-from pipeline.graph.tensors import all_tensors
+from pipeline.graph.tensors import all_tensors, stored_bytes
 from targets.errors import BadInput
 
 # Protobuf refuses messages of 2 GiB; weights go beside the model well before.
@@ -21,8 +21,8 @@ MAX_DATA_FILES = 100
 
 
 def is_inline(proto: onnx.ModelProto) -> bool:
-    """Whether the model fits into one file. Counted from the weights: protobuf cannot even measure what is larger."""
-    return sum(len(tensor.raw_data) for tensor in all_tensors(proto)) <= INLINE_LIMIT_BYTES
+    """Whether the model fits into one file. Counted from the shapes: protobuf cannot measure what is larger."""
+    return sum(stored_bytes(tensor) for tensor in all_tensors(proto)) <= INLINE_LIMIT_BYTES
 
 
 def digest(proto: onnx.ModelProto) -> str:

@@ -16,6 +16,7 @@ from pipeline.graph.execute import run_unoptimised
 from pipeline.graph.model import Model, from_proto, load, save
 from pipeline.graph.proof import random_feeds
 from pipeline.prune import prune
+from targets.errors import BadInput
 from tests.graph.random_cuts import proven, random_half
 from tests.graph.small import proto
 
@@ -134,33 +135,41 @@ writing.write_proto(network(1).proto, pathlib.Path({str(tmp_path / "m.onnx")!r})
 
 
 def large(folder: Path, *, one_file: bool) -> Path:
-    """A small network beside a table of zeros of over 2 GB, which lies in sparse files and takes no room there."""
-    model = network()
-    proto_ = onnx.ModelProto()
-    proto_.CopyFrom(model.proto)
-    graph, parts = proto_.graph, 1 if one_file else 3
-    graph.node[-1].output[0] = "small"
+    """A small network beside three tables of zeros, over 2 GB together, in sparse files that take no room."""
+    source = onnx.ModelProto()
+    source.CopyFrom(network().proto)
+    graph, rows, total = source.graph, TABLE_BYTES // 3 // 1_000_000, "small"
+    graph.node[-1].output[0] = total
     graph.input.append(helper.make_tensor_value_info("row", TensorProto.INT64, [1]))
-    total = "small"
-    for part in range(parts):
-        rows = TABLE_BYTES // parts // 1_000_000
+    for part in range(3):
         table = graph.initializer.add(name=f"table{part}", data_type=TensorProto.UINT8, dims=[rows, 1_000_000])
         table.data_location = TensorProto.EXTERNAL
-        table.external_data.add(key="location", value=f"table{part}.bin")
-        with (folder / f"table{part}.bin").open("wb") as stream:
-            stream.truncate(rows * 1_000_000)
-        names = [f"{name}{part}" for name in ("row", "float", "top", "sum")]
-        graph.node.add(op_type="Gather", input=[f"table{part}", "row"], output=names[:1])
-        graph.node.append(helper.make_node("Cast", names[:1], names[1:2], to=TensorProto.FLOAT))
-        graph.node.append(helper.make_node("ReduceMax", names[1:2], names[2:3], keepdims=0))
-        graph.node.append(helper.make_node("Add", [total, names[2]], names[3:]))
-        total = names[3]
+        place = {"location": "table" if one_file else f"table{part}", "offset": rows * 1_000_000 * part * one_file}
+        for key, value in place.items():
+            table.external_data.add(key=key, value=str(value))
+        with (folder / str(place["location"])).open("wb") as stream:
+            stream.truncate(rows * 1_000_000 * (3 if one_file else 1))
+        picked, numbers, top, added = (f"{name}{part}" for name in ("row", "float", "top", "sum"))
+        graph.node.append(helper.make_node("Gather", [f"table{part}", "row"], [picked]))
+        graph.node.append(helper.make_node("Cast", [picked], [numbers], to=TensorProto.FLOAT))
+        graph.node.append(helper.make_node("ReduceMax", [numbers], [top], keepdims=0))
+        graph.node.append(helper.make_node("Add", [total, top], [added]))
+        total = added
     graph.node[-1].output[0] = "y"
-    for node in graph.node:
-        node.name = ""
     path = folder / "large.onnx"
-    path.write_bytes(proto_.SerializeToString())
+    path.write_bytes(source.SerializeToString())
     return path
+
+
+def test_a_single_tensor_of_over_two_gigabytes_is_refused_without_being_read(tmp_path) -> None:
+    path = large(tmp_path, one_file=True)
+    source = onnx.load(path, load_external_data=False)
+    source.graph.initializer[-1].dims[0] = 2200
+    with (tmp_path / "table").open("r+b") as stream:
+        stream.truncate(10_000_000_000)
+    path.write_bytes(source.SerializeToString())
+    with pytest.raises(BadInput, match="one tensor of 2200000000 bytes"):
+        load(path)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from onnx import numpy_helper
 from pipeline.graph.editing import all_captured_names, is_standard, set_nodes
 from pipeline.graph.evaluate import evaluable, evaluate
 from pipeline.graph.shapes import Shapes
+from pipeline.graph.tensors import stored_bytes
 
 # All folded constants together, beyond what the file holds: a chain of small nodes may make very many of them.
 MAX_FOLDED_BYTES = 2**28
@@ -32,7 +33,7 @@ def constants_are_folded(proto: onnx.ModelProto, bound: Shapes) -> None:
     readers.update(all_captured_names(proto.graph))
     kept: list[onnx.NodeProto] = []
     folded: dict[str, onnx.TensorProto] = {}
-    budget_bytes = MAX_FOLDED_BYTES + 2 * sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
+    budget_bytes = MAX_FOLDED_BYTES + 2 * sum(stored_bytes(tensor) for tensor in proto.graph.initializer)
     for node in proto.graph.node:
         tensors = None if budget_bytes < 0 or outputs.intersection(node.output) else _fold(proto, node, values)
         if tensors is None:

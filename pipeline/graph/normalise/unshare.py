@@ -9,6 +9,7 @@ import onnx
 
 from pipeline.graph.editing import Names
 from pipeline.graph.shapes import Shapes
+from pipeline.graph.tensors import stored_bytes
 from targets.errors import BadInput
 
 # All copies together, beyond what the file holds: networks share a few tensors, not a large one a thousand times.
@@ -19,14 +20,14 @@ def initialisers_are_unshared(proto: onnx.ModelProto, bound: Shapes) -> None:
     values = {tensor.name: tensor for tensor in proto.graph.initializer}
     names = Names(proto.graph)
     seen: Counter[str] = Counter()
-    budget_bytes = MAX_COPIED_BYTES + sum(len(tensor.raw_data) for tensor in values.values())
+    budget_bytes = MAX_COPIED_BYTES + sum(stored_bytes(tensor) for tensor in values.values())
     for node in proto.graph.node:
         for position, name in enumerate(node.input):
             if name not in values:
                 continue
             seen[name] += 1
             if seen[name] > 1:
-                budget_bytes -= len(values[name].raw_data)
+                budget_bytes -= stored_bytes(values[name])
                 if budget_bytes < 0:
                     raise BadInput(f"Tensor {name!r} is read so often that a copy for each reader fits no memory.")
                 own = proto.graph.initializer.add()
