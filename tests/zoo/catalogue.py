@@ -207,7 +207,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         "hf_detr",
         "transformer",
         flops=(0.25, 0.42),
-        because="the first layer reads three channels, so it can only halve, and is half of the multiply-adds; with a free "
-        "batch the object queries are made from its size, and what they are added to stays",
+        because="the first layer reads three channels, so it can only halve, and is half of the multiply-adds; with a "
+        "free batch the object queries are made from its size, and what they are added to stays",
     ),
 }
