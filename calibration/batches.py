@@ -43,6 +43,11 @@ class Samples(ABC):
     def labelled(self) -> bool:
         """True where every batch carries labels."""
 
+    @property
+    def most(self) -> int | None:
+        """How many examples the network takes at once; None: any number."""
+        return None
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -52,9 +57,11 @@ class Samples(ABC):
 
     @final
     def batches(self, size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
-        """Every example once, `size` at a time; in order, or shuffled by `seed`. `drop_last`: no short batch."""
+        """Every example once, `size` at a time or as many as the network takes; in order, or shuffled by `seed`.
+        `drop_last`: no short batch."""
         if size < 1:
             raise BadInput(f"A batch of {size} examples was asked for. Give a batch size of at least 1.")
+        size = min(size, self.most or size)
         for indices in split(order(len(self), seed), size, drop_last=drop_last):
             yield self.read(indices)
 
@@ -96,8 +103,34 @@ class Subset(Samples):
     def labelled(self) -> bool:
         return self._samples.labelled
 
+    @property
+    def most(self) -> int | None:
+        return self._samples.most
+
     def __len__(self) -> int:
         return len(self._places)
 
     def read(self, indices: NDArray[np.int64]) -> Batch:
         return self._samples.read(self._places[indices])
+
+
+@final
+class OneByOne(Samples):
+    """The examples of `samples` for a network that takes one at a time."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    @property
+    def labelled(self) -> bool:
+        return self._samples.labelled
+
+    @property
+    def most(self) -> int | None:
+        return 1
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def read(self, indices: NDArray[np.int64]) -> Batch:
+        return self._samples.read(indices)

@@ -36,11 +36,14 @@ class OnnxModule(nn.Module):
     tensor is read from it, which torch.compile and torch.export cannot trace). Tensors of inner graphs go by the names
     of the outputs they serve, e.g. "y/then_branch/w".
 
+    `one_by_one`: the graph takes one example at a time; batches (axis 0 of every input) are split and joined again.
+
     BadInput at construction where a node has no gradient rule; the model itself is copied, never changed.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, *, one_by_one: bool = False) -> None:
         super().__init__()
+        self._one_by_one = one_by_one
         self._proto = without_functions(model)
         plan = make_plan(self._proto)
         self._steps = plan.steps
@@ -64,6 +67,13 @@ class OnnxModule(nn.Module):
     def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
         """Graph inputs in order, or by name, -> the graph's one output, or a tuple of them in order."""
         values: dict[str, Value] = self._bind(inputs, named)
+        if not self._one_by_one:
+            return self._outputs(values)
+        examples = zip(*(self._tensor(name, values, {}).split(1) for name in self.input_names), strict=True)
+        made = [self._outputs(dict(zip(self.input_names, example, strict=True))) for example in examples]
+        return torch.cat(made) if len(self.output_names) == 1 else tuple(map(torch.cat, zip(*made, strict=True)))
+
+    def _outputs(self, values: dict[str, Value]) -> Any:
         tensors = {name: self.get_tensor(name) for name in self.tensor_names}
         self._run(self._steps, values, tensors)
         outputs = tuple(self._tensor(name, values, tensors) for name in self.output_names)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from calibration.batches import InputSpec, Samples
+from calibration.batches import InputSpec, OneByOne, Samples
 from calibration.entry_points import is_entry_point
 from calibration.preprocessing import Preprocessing
 from calibration.samples import load_samples
@@ -14,6 +14,7 @@ from pipeline.graph.couple import Channels, couple
 from pipeline.graph.labels import Blocks
 from pipeline.graph.model import Model, input_specs, load
 from pipeline.graph.writing import digest
+from pipeline.stages.batching import takes_batches
 from targets.errors import BadInput
 
 
@@ -41,9 +42,11 @@ def open_model(
 
 
 def open_samples(model: Model, source: str, preprocessing: Preprocessing | None) -> Samples:
-    """Samples for the model's inputs, at the bound shapes; the batch axis is free."""
+    """Samples for the model's inputs, at the bound shapes; the batch axis is free. They come one by one where the
+    network takes no more at once."""
     specs = [InputSpec(spec.name, (None, *model.bound[spec.name][1:]), spec.dtype) for spec in input_specs(model.proto)]
-    return load_samples(source, specs, preprocessing)
+    samples = load_samples(source, specs, preprocessing)
+    return samples if takes_batches(model) else OneByOne(samples)
 
 
 def groups_to_cut(

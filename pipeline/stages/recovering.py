@@ -34,7 +34,7 @@ def recover_model(
     A part of `samples` is held out to choose the best epoch by; the validation set of the user is never looked at.
     """
     training, held_out = split_off(samples, config.seed)
-    student, teacher = OnnxModule(free_batch(cut)), OnnxModule(free_batch(original))
+    student, teacher = (OnnxModule(free_batch(m), one_by_one=samples.most == 1) for m in (cut, original))
     reestimate(student, training, seed=config.seed, on_progress=on_progress)
 
     def validation(module: Any) -> float:

@@ -23,7 +23,7 @@ from pipeline.graph.normalise.expansions import (
     expansions_name_only_what_grows,
 )
 from pipeline.graph.normalise.functions import inlined
-from pipeline.graph.normalise.inputs import initialisers_are_not_inputs
+from pipeline.graph.normalise.inputs import free_sizes_have_names, initialisers_are_not_inputs
 from pipeline.graph.normalise.names import nodes_have_names
 from pipeline.graph.normalise.noise import casts_name_their_type, zero_biases_are_gone
 from pipeline.graph.normalise.quantised import movement_goes_before_dequantising, quantised_parameters_are_unshared
@@ -42,6 +42,7 @@ Pass = Callable[[onnx.ModelProto, Shapes], None]
 PASSES: tuple[Pass, ...] = (
     sparse_constants_are_dense,
     initialisers_are_not_inputs,
+    free_sizes_have_names,
     nodes_have_names,
     constants_are_initialisers,
     default_axes_are_written,

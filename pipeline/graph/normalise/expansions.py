@@ -79,8 +79,8 @@ def _growing(
     for name, size in zip(join.input, sizes, strict=True):
         old = constants.get(name)
         stays = [all(_has_already(expand, axis + number, shapes) for shapes in runs) for number in range(size)]
-        new = None if old is None else np.where(stays, np.ones_like(old), old)
-        parts.append(None if old is None or np.array_equal(old, new) else new)
+        new = old if old is None else np.where(stays, np.ones_like(old), old)
+        parts.append(None if old is None or new is None or np.array_equal(old, new) else new)
         axis += size
     return parts
 
