@@ -49,6 +49,11 @@ AT_MOST_THE_PRODUCT = {
 }  # fmt: skip
 KEPT_EVALUATORS = 512
 
+# What the reference implementation raises for inputs it does not take.
+UNABLE = (
+    NotImplementedError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
+)  # fmt: skip
+
 # Below this one the reference implementation averages over the batch, as if every batch-norm were being trained.
 OPSET_OF_TRAINING_MODE = 15
 
@@ -77,7 +82,7 @@ def evaluate(proto: onnx.ModelProto, node: onnx.NodeProto, inputs: Mapping[str, 
     try:
         with np.errstate(all="ignore"):
             results = single.run(feeds)
-    except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError):
+    except UNABLE:
         return None
     values = [np.asarray(result) for result in results if isinstance(result, (np.ndarray, np.generic))]
     return values if len(values) == len(results) else None  # a sequence is no value an initialiser can hold

@@ -11,6 +11,10 @@ from pipeline.graph.editing import bodies, is_standard, opset
 
 # Integers longer than this are no sizes.
 SIZE_LIMIT_ELEMENTS = 4096
+# The last one where an input has a type that the operator does not take.
+FAILURES = (
+    onnx.defs.SchemaError, shape_inference.InferenceError, ValueError, RuntimeError, onnx.checker.ValidationError,
+)  # fmt: skip
 
 
 class OneByOne:
@@ -40,7 +44,7 @@ class OneByOne:
             made = shape_inference.infer_node_outputs(
                 schema, node, kinds, self._data(read, values), opset_imports=self._imports, ir_version=self._ir_version
             )
-        except (onnx.defs.SchemaError, shape_inference.InferenceError, ValueError, RuntimeError):
+        except FAILURES:
             return  # whole-graph inference, which comes next, says what is wrong
         for name, kind in made.items():
             self._add(name, kind.tensor_type)

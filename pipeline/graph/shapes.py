@@ -24,6 +24,9 @@ SIZE_INPUTS: Mapping[str, tuple[int, ...]] = {
 SIZE_LIMIT_ELEMENTS = 4096
 INTEGERS = {onnx.TensorProto.INT64, onnx.TensorProto.INT32}
 MAX_RANGE = 2**33
+LONGEST_LIST = 2**20
+# What makes integers of what is none, or many of few.
+LISTING = ("Cast", "Range", "ConstantOfShape", "NonZero", "ArgMax", "ArgMin", "TopK", "OneHot", "EyeLike", "Unique")
 MAX_ROUNDS = 20  # each settles one more size that hangs on another; real graphs need two or three
 # Operators that shape inference does not know, by (domain, operator), and a standard one that makes the same shape of
 # some of its inputs. The quantised ones have a scale and a zero point after every tensor.
@@ -240,16 +243,28 @@ def _values(inferred: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        return shape_inference.infer_shapes(proto, data_prop=True)
+        return shape_inference.infer_shapes(proto, data_prop=_lists_are_short(proto))
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise BadInput(f"The graph's shapes do not fit together: {_one_line(error)}") from error
 
 
 def _infer_strictly(proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        return shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+        return shape_inference.infer_shapes(proto, strict_mode=True, data_prop=_lists_are_short(proto))
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise Contradiction(_one_line(error)) from error
+
+
+def _lists_are_short(proto: onnx.ModelProto) -> bool:
+    """Whether inference may follow values: it writes out every entry of a list of integers, known or not, and a file
+    may claim lists that fill the memory."""
+    listed = (value.type.tensor_type for value in proto.graph.input if len(value.type.tensor_type.shape.dim) == 1)
+    if any(kind.shape.dim[0].dim_value > LONGEST_LIST for kind in listed):
+        return False
+    if not any(is_standard(node, *LISTING) for node in proto.graph.node):
+        return True
+    known = _known(shape_inference.infer_shapes(proto))
+    return all(len(shape) != 1 or shape[0] <= LONGEST_LIST for shape in known.values())
 
 
 def _one_line(error: Exception) -> str:

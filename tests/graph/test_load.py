@@ -392,3 +392,22 @@ def test_position_table_resized_in_the_graph_is_folded() -> None:
     model = proto("float[1,64,16,16] x", body, table=(1, 64, 14, 14), s=ints(1, 64, 16, 16))
     assert [node.op_type for node in from_proto(model).proto.graph.node] == ["Add"]
     assert computes_the_same(model)
+
+
+@pytest.mark.parametrize("body", ["a = Cast<to = 1>(x)", "b = Cast<to = 6>(x) a = Cast<to = 1>(b)"])
+def test_list_of_a_billion_integers_is_not_written_out_by_inference(body) -> None:
+    model = from_proto(proto("int64[1000000000] x", f"{body} y = Relu(a)"))
+    assert model.shapes["y"] == (1_000_000_000,)
+
+
+def test_input_of_a_type_that_its_operator_does_not_take_is_refused() -> None:
+    """Inference node by node, which a sequence leads to, says so by an error of its own."""
+    body = "q = SplitToSequence<axis = 1>(x, two) a = SequenceAt(q, i) b = Squeeze(x, axes) y = Concat<axis = 0>(a, b)"
+    with pytest.raises(BadInput, match="contradict each other"):
+        from_proto(proto(f"{IMAGES}, int64 i", body, two=np.asarray(2), axes=np.zeros(1, np.float32)))
+
+
+def test_cast_to_a_type_there_is_not_is_no_other_error() -> None:
+    model = proto(IMAGES, "a = Cast<to = 255>(k) b = Cast<to = 1>(a) y = Add(x, b)", k=np.asarray(1.0, np.float32))
+    with pytest.raises(BadInput):
+        from_proto(model)

@@ -20,7 +20,7 @@ from targets.errors import BadInput
 from tests.graph.random_cuts import proven, random_half
 from tests.graph.small import proto
 
-TABLE_BYTES = 2_200_000_000
+TABLE_BYTES = 3 * 733_000_000
 
 
 def network(seed: int = 0, channels: int = 16) -> Model:
