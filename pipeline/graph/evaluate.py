@@ -150,7 +150,8 @@ def _affordable(single: onnx.ModelProto, inputs: Mapping[str, Value]) -> bool:
         if not value.type.tensor_type.HasField("shape") or not all(dim.HasField("dim_value") for dim in shape.dim):
             return False
         made += math.prod(dim.dim_value for dim in shape.dim)
-    return made <= max(MAX_ELEMENTS, read) and (node.op_type not in WINDOWED or made * read <= MAX_WINDOWED_WORK)
+    largest = max((value.size for value in inputs.values()), default=0)  # their sum would let constants double for ever
+    return made <= max(MAX_ELEMENTS, largest) and (node.op_type not in WINDOWED or made * read <= MAX_WINDOWED_WORK)
 
 
 def _for_inference(node: onnx.NodeProto) -> onnx.NodeProto:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ from tests.fuzz.seeds import IMAGE, SEEDS
 from tests.graph.small import ints, proto
 
 HUGE = 2**40
-Write = Callable[[Path], None]
+Write = Callable[[Path], object]
 
 
 def judge_case(name: str, tell: Callable[[str], None]) -> tuple[str, str]:
@@ -223,6 +224,15 @@ def sparse(dims: list[int], values: list[float], indices: list[int]) -> Write:
     return changed(change)
 
 
+def overflowing(model: onnx.ModelProto) -> None:
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = 2**62
+
+
+def long_tensor_name(model: onnx.ModelProto) -> None:
+    model.graph.input[0].name = model.graph.node[0].input[0] = "n" * 2**20
+
+
 def node_names(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         node.name = "same"
@@ -279,6 +289,11 @@ def aliased(path: Path) -> None:
     _write(path, model)
 
 
+def below(folder: Path) -> None:
+    (folder / "d").mkdir()
+    (folder / "weights.bin").rename(folder / "d" / "w")
+
+
 def link(name: str, target: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).symlink_to(target)
 
@@ -317,9 +332,7 @@ GRAPHS: Mapping[str, Write] = {
     "input is sparse": changed(retyped(helper.make_sparse_tensor_type_proto(1, [1]))),
     "input of negative size": changed(lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", -3)),
     "input of no size": changed(lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", 0)),
-    "input whose size overflows": changed(
-        lambda m: [setattr(m.graph.input[0].type.tensor_type.shape.dim[n], "dim_value", 2**62) for n in (2, 3)]
-    ),
+    "input whose size overflows": changed(overflowing),
     "inputs missing of a node": changed(lambda m: m.graph.node[0].input.__delitem__(slice(None))),
     "inputs too many for a node": changed(lambda m: m.graph.node[0].input.extend(["w"] * 2000)),
     "inputs empty of a node": changed(lambda m: m.graph.node[0].input.__setitem__(0, "")),
@@ -347,9 +360,7 @@ GRAPHS: Mapping[str, Write] = {
     "constants that double": written(chain(62, "Concat")),
     "weight read a thousand times": written(many_readers),
     "name of a megabyte": changed(lambda m: setattr(m.graph.node[0], "name", "n" * 2**20)),
-    "tensor name of a megabyte": changed(
-        lambda m: [setattr(m.graph.input[0], "name", "n" * 2**20), m.graph.node[0].input.__setitem__(0, "n" * 2**20)]
-    ),
+    "tensor name of a megabyte": changed(long_tensor_name),
     "name of line breaks": changed(lambda m: setattr(m.graph.node[0], "op_type", "Conv\n\x1b[31m\u202e")),
     "name that is no text": patched(b"Conv", b"\xff\xfe\xc3\x28"),
     "attribute of another type": attribute(name="group", type=onnx.AttributeProto.STRING, s=b"two"),
@@ -459,7 +470,7 @@ FILES: Mapping[str, Write] = {
     "file twice": lambda path: path.write_bytes(base().SerializeToString() * 2),
     "data beside": external(location="weights.bin", offset="0", length="1152"),
     "data without numbers": external(location="weights.bin"),
-    "data in a folder below": external(lambda f: [(f / "d").mkdir(), (f / "weights.bin").rename(f / "d" / "w")], location="d/w"),
+    "data in a folder below": external(below, location="d/w"),
     "data missing": external(location="nothing.bin"),
     "data without location": external(),
     "data at an empty location": external(location=""),
@@ -493,11 +504,12 @@ FILES: Mapping[str, Write] = {
 def halves() -> Iterator[tuple[str, Write]]:
     """Every seed cut in the middle."""
     for name, build in SEEDS.items():
-        yield f"{name}, half of it", lambda path, build=build: path.write_bytes(_half(build().SerializeToString()))
+        yield f"{name}, half of it", partial(_write_half, build)
 
 
-def _half(data: bytes) -> bytes:
-    return data[: len(data) // 2]
+def _write_half(build: Callable[[], onnx.ModelProto], path: Path) -> None:
+    data = build().SerializeToString()
+    path.write_bytes(data[: len(data) // 2])
 
 
 CASES: Mapping[str, Write] = {**GRAPHS, **SIZES, **FILES, **dict(halves())}

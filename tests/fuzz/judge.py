@@ -9,8 +9,9 @@ import onnx
 
 from pipeline.graph.couple import couple
 from pipeline.graph.execute import run_unoptimised
+from pipeline.graph.feeds import Feeds
 from pipeline.graph.model import Model, load
-from pipeline.graph.proof import Feeds, outputs_agree, random_feeds
+from pipeline.graph.proof import outputs_agree, random_feeds
 from targets.errors import BadInput
 
 LONGEST_LINE = 1000
@@ -62,7 +63,7 @@ def _compared(path: Path, model: Model, tell: Callable[[str], None]) -> tuple[st
 
 
 def _difference(ours: Feeds, theirs: Feeds) -> float:
-    if any(not isinstance(value, np.ndarray) or value.dtype == object for value in theirs.values()):
+    if any(np.asarray(value).dtype == object for value in theirs.values()):
         return 0.0 if [type(v) for v in ours.values()] == [type(v) for v in theirs.values()] else float("inf")
     if any(ours[name].dtype != theirs[name].dtype for name in theirs):
         return float("inf")
@@ -70,7 +71,7 @@ def _difference(ours: Feeds, theirs: Feeds) -> float:
 
 
 def _overflows(outputs: Feeds) -> bool:
-    floats = [v.astype(np.float64) for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+    floats = [v.astype(np.float64) for v in outputs.values() if np.asarray(v).dtype.kind == "f"]
     return any(bool(np.any(np.abs(v[np.isfinite(v)]) > 1e30)) for v in floats)
 
 

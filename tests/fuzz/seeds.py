@@ -135,7 +135,7 @@ def kinds_of_tensors() -> onnx.ModelProto:
     tensors.append(numpy_helper.from_array(np.ones((4, 1, 1), np.float16), "half"))
     tensors.append(helper.make_tensor("four", TensorProto.INT4, (1, 4, 1, 1), [1, -2, 3, -4]))
     tensors.append(helper.make_tensor("typed", TensorProto.FLOAT, (4, 1, 1), [1, 2, 3, 4]))
-    tensors.append(helper.make_tensor("text", TensorProto.STRING, (2,), [b"a", b"bc"]))
+    tensors.append(numpy_helper.from_array(np.asarray(["a", "bc"], object), "text"))
     model.graph.node.insert(0, helper.make_node("Constant", [], ["rare"], "", None, None, sparse_value=_sparse()))
     model.graph.node.append(helper.make_node("Identity", ["text"], ["label"]))
     model.graph.node.append(helper.make_node("Add", ["rare", "rare"], ["more"]))

@@ -19,9 +19,7 @@ X = RANDOM.standard_normal((1, 4, 6, 6)).astype(np.float32)
 V = RANDOM.uniform(0.2, 1, 4).astype(np.float32)
 
 
-def old(
-    nodes: list[onnx.NodeProto], opset: int, outputs: tuple[str, ...] = ("y",), **weights: np.ndarray[Any, Any]
-) -> onnx.ModelProto:
+def old(nodes: list[onnx.NodeProto], opset: int, **weights: np.ndarray[Any, Any]) -> onnx.ModelProto:
     """IR version 3, initialisers listed as inputs: as files were before 2019."""
     tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
     graph = helper.make_graph(
@@ -31,7 +29,7 @@ def old(
             helper.make_tensor_value_info("x", TensorProto.FLOAT, X.shape),
             *(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in tensors),
         ],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["a", "b", "c", "d"]) for name in outputs],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["a", "b", "c", "d"])],
         tensors,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=3)
