@@ -50,7 +50,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("count", type=int, help="mutants, besides the hostile files made by hand")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--shared", action="store_true", help="also mutate the small files of ../shared/models")
+    parser.add_argument("--shared", action="store_true", help="also mutate the small files of CUTBACK_MODELS")
     parser.add_argument("-o", "--output", default="fuzz.jsonl", metavar="FILE")
     return parser.parse_args()
 
