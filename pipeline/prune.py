@@ -103,6 +103,7 @@ def prune(
         "proof": dict(network.proof),
         "doubts": [network.proof["doubt"]] if network.proof["doubt"] else [],
         "absorbed": absorb,
+        "left_inexact": 0 if inexact else sum(not group.exact for group in opened.channels.free),
         "decision": asdict(decision) if decision else None,
     }
 

@@ -151,6 +151,15 @@ def print_cut(result: Mapping[str, Any], output: Path) -> None:
     if result.get("proof"):
         error = number(result["proof"].get("relative_error"), 2)
         out.print(f"equal to the masked original within {error} (relative)")
+        if result["proof"].get("inexact_groups"):
+            across = count(result["proof"]["inexact_groups"])
+            out.print(
+                f"[yellow]not exact[/yellow] in {across} of the groups: a norm or softmax runs over them, and leaves out"
+            )
+    if result.get("left_inexact"):
+        out.print(
+            f"left whole: {count(result['left_inexact'])} of the groups, over which a norm runs; cut them: --inexact"
+        )
     if result.get("decision"):
         print_gap(out, result["decision"]["solver"], result["decision"])
     print_doubts(out, result.get("doubts"))
