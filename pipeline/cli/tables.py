@@ -153,9 +153,7 @@ def print_cut(result: Mapping[str, Any], output: Path) -> None:
         out.print(f"equal to the masked original within {error} (relative)")
         if result["proof"].get("inexact_groups"):
             across = count(result["proof"]["inexact_groups"])
-            out.print(
-                f"[yellow]not exact[/yellow] in {across} of the groups: a norm or softmax runs over them, and leaves out"
-            )
+            out.print(f"[yellow]not exact[/yellow] in {across} of the groups: a norm or softmax runs over them")
     if result.get("left_inexact"):
         out.print(
             f"left whole: {count(result['left_inexact'])} of the groups, over which a norm runs; cut them: --inexact"
