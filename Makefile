@@ -14,7 +14,7 @@ FUZZ ?= 10000
 help:
 	@echo "make demo       train a small network on handwritten digits, halve its latency on this CPU, show the report"
 	@echo "make test       format, lint, types, layering and every quick test"
-	@echo "make test-all   the same with the slow tests"
+	@echo "make test-all   the same with the slow tests (CUTBACK_MODELS=FOLDER: on your own .onnx files too)"
 	@echo "make fuzz       feed 10,000 broken models to the loader (FUZZ=count); stopped, it goes on where it was"
 	@echo "make zoo        cut every architecture of the zoo and write docs/zoo.md (options in ARGS; an hour or more)"
 	@echo "make lint       format, lint, types and layering only"
@@ -47,7 +47,9 @@ lint: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest -q -m "not slow" $(TESTS)
 
+# With the package that the zoo's architectures come from: without it they would be skipped.
 test-all: lint
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,zoo]'
 	$(BIN)/python -m pytest -q $(TESTS)
 
 fuzz: $(STAMP)
