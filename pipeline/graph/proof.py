@@ -193,8 +193,9 @@ def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> float
         return float(np.mean(ours != theirs)) if theirs.size else 0.0
     a, b = ours.astype(np.float64), theirs.astype(np.float64)
     finite = np.isfinite(b)
-    if not np.array_equal(np.isfinite(a), finite):
+    if not np.array_equal(np.isfinite(a), finite) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return float("inf")
     if not finite.any():
         return 0.0
-    return float(np.max(np.abs(a - b)[finite]) / max(float(np.max(np.abs(b[finite]))), 1e-12))
+    a, b = a[finite], b[finite]
+    return float(np.max(np.abs(a - b)) / max(float(np.max(np.abs(b))), 1e-12))

@@ -106,7 +106,7 @@ def _read_outputs(model: onnx.ModelProto, random: np.random.Generator) -> None:
     del graph.output[:]
     for value in outputs:
         if value.type.WhichOneof("value") is None:  # an output that says nothing of itself
-            value.type.tensor_type.elem_type = types[value.name]
+            value.type.tensor_type.elem_type = types.get(value.name, FLOAT)
         kind, shape = value.type.tensor_type.elem_type, shapes.get(value.name, ())
         if len(shape) < 2 or kind in (0, TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128):
             graph.output.append(value)

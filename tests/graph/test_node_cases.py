@@ -26,10 +26,11 @@ from tests.graph.random_cuts import proven, random_half, random_vanishing
 OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""})
 # Node tests of other domains name no standard operator set, and nothing standard stands around them.
 OTHER_DOMAINS = ("test_ai_onnx_ml_*", "test_adagrad*", "test_adam*", "test_momentum*", "test_nesterov_*")
-# Their Range reads lists of one number: shape inference says no as soon as it knows.
-REFUSED = ("test_affine_grid_*_expanded",)
-# Not compared: where a removed channel is not a number, a weight of zero does not hide it; random draws differ.
-NOT_COMPARED = ("test_acosh*", "test_training_dropout*", "test_bernoulli*")
+# Their Range reads lists of one number; before opset 11 no index of OneHot may be negative: shape inference says no.
+REFUSED = ("test_affine_grid_*_expanded", "OneHot 9 *")
+# Not compared: where a removed channel is not a number, a weight of zero does not hide it; random draws differ; boxes
+# drawn at random are more than the runtime can count.
+NOT_COMPARED = ("test_acosh*", "test_training_dropout*", "test_bernoulli*", "RoiAlign *")
 TOLERANCE = 1e-4
 
 

@@ -36,6 +36,13 @@ def test_inexact_cut_equals_the_original_whose_softmax_leaves_the_removed_channe
     assert outputs_agree(run_unoptimised(original.proto, feeds), run_unoptimised(model.proto, feeds)) > 1e-2
 
 
+def test_infinities_agree_where_they_are_the_same_ones() -> None:
+    theirs = {"y": np.asarray([1, np.inf, -np.inf, np.nan], np.float32)}
+    assert outputs_agree({"y": np.asarray([1.5, np.inf, -np.inf, np.nan], np.float32)}, theirs) == 0.5
+    assert outputs_agree({"y": np.asarray([1, -np.inf, -np.inf, np.nan], np.float32)}, theirs) == np.inf
+    assert outputs_agree({"y": np.asarray([1, np.inf, -np.inf, 0], np.float32)}, theirs) == np.inf
+
+
 def test_tolerance_grows_with_the_networks_own_noise_only() -> None:
     model, channels, _ = coupled(IMAGE, TWO, **WEIGHTS)
     proof = prove(cut(model, channels, {"a": (0,)}), masked(model, channels, {"a": (0,)}))
