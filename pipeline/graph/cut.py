@@ -111,11 +111,9 @@ def masked(model: Model, channels: Channels, kept: Kept) -> Model:
                 np.moveaxis(values, piece.axis, 0)[gone] = np.moveaxis(zero, piece.axis, 0)[gone]
                 tensors[piece.tensor].CopyFrom(numpy_helper.from_array(values, piece.tensor))
         for read in group.reads:
-            if read.statistics:
-                _, line = averaged.setdefault((read.node, read.input), (read, np.ones(len(read.channel), bool)))
-                line &= (read.channel < 0) | stays[read.channel]
-            elif not weights.intersection(behind.get(name, "") for name in nodes[read.node].input):
-                _, line = unweighted.setdefault((read.node, read.input), (read, np.ones(len(read.channel), bool)))
+            if read.statistics or not weights.intersection(behind.get(name, "") for name in nodes[read.node].input):
+                places = averaged if read.statistics else unweighted
+                _, line = places.setdefault((read.node, read.input), (read, np.ones(len(read.channel), bool)))
                 line &= (read.channel < 0) | stays[read.channel]
     _mask_activations(proto, model, unweighted)
     lines = {place: (read.axis, line) for place, (read, line) in averaged.items() if line.any()}

@@ -149,27 +149,14 @@ def test_class_token_beside_the_tokens_is_cut_with_them() -> None:
     assert is_exact(model, channels, {"e": (1, 5, 6)})
 
 
-def test_class_token_expanded_to_the_batch_at_run_time_is_cut_too() -> None:
-    body = """
-        e = MatMul(x, w) shape = Shape<end = 1>(e) target = Concat<axis = 0>(shape, ones) k = Expand(c, target)
-        t = Concat<axis = 1>(k, e) y = MatMul(t, v)
-    """
-    model = from_proto(
-        proto("float[B,6,5] x", body, w=(5, 8), c=(1, 1, 8), ones=ints(1, 1), v=(8, 2)), {"x": (2, 6, 5)}
-    )
-    channels = couple(model)
-    (group,) = channels.free
-    assert {piece.tensor for piece in group.slices} == {"w", "c", "v"}
-    assert is_exact(model, channels, {group.id: (0, 7)})
-
-
-def test_several_tokens_expanded_to_sizes_written_out_are_cut_too() -> None:
+@pytest.mark.parametrize(("tokens", "sizes"), [(1, ints(1, 1)), (2, ints(2, 8))], ids=["as they are", "written out"])
+def test_tokens_expanded_to_the_batch_at_run_time_are_cut_too(tokens, sizes) -> None:
     body = """
         e = MatMul(x, w) shape = Shape<end = 1>(e) target = Concat<axis = 0>(shape, sizes) k = Expand(c, target)
         t = Concat<axis = 1>(k, e) y = MatMul(t, v)
     """
     model = from_proto(
-        proto("float[B,6,5] x", body, w=(5, 8), c=(1, 2, 8), sizes=ints(2, 8), v=(8, 2)), {"x": (2, 6, 5)}
+        proto("float[B,6,5] x", body, w=(5, 8), c=(1, tokens, 8), sizes=sizes, v=(8, 2)), {"x": (2, 6, 5)}
     )
     channels = couple(model)
     (group,) = channels.free

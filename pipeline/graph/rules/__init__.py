@@ -25,7 +25,6 @@ from pipeline.graph.rules import (
     sampling,
     scatter,
     spatial,
-    statistics,
 )
 from pipeline.graph.rules.node import Node, Outputs, refuse
 from pipeline.graph.rules.sizes import follow_sizes
@@ -36,7 +35,7 @@ MAX_FOLLOWED = 2**22
 Rule = Callable[[Node, Labelling], Outputs]
 
 FAMILIES = (
-    linear, normalization, statistics, elementwise, spatial, sampling, reduction, movement, joining, blocks, along,
+    linear, normalization, elementwise, spatial, sampling, reduction, movement, joining, blocks, along,
     attention, scatter, recurrent, quantized, locking,
 )  # fmt: skip
 # (domain, operator); "" is the standard domain.

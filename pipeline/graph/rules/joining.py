@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.graph.labels import IndexEdit, Labelling, Labels, Use, compact, index_labels, labelled_axes, simplify
+from pipeline.graph.labels import IndexEdit, Labelling, Labels, compact, index_labels, labelled_axes, simplify
 from pipeline.graph.rules.node import Node, Outputs, count, lock_others, refuse
-from pipeline.graph.rules.parameter import label_constant, parameter
+from pipeline.graph.rules.parameter import label_constant, parameter, use
 
 
 def concat(node: Node, run: Labelling) -> Outputs:
@@ -138,7 +138,7 @@ def _look_up(node: Node, run: Labelling) -> Outputs:
     if not node.is_float(0) or not table or len(table) != 2 or shape is None or node.attributes.get("axis", 0) != 0:
         return (None,)
     made = run.fresh_axis(shape, len(shape) - 1)
-    run.uses.append(Use(node.inputs[0], 1, run.along(made, len(shape) - 1), "makes"))
+    use(node, run, 0, 1, run.along(made, len(shape) - 1), "makes")
     return (made,)
 
 

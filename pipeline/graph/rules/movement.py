@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.graph.labels import Labelling, Labels, compact, index_labels, labelled_axes, simplify
 from pipeline.graph.rules.node import Node, Outputs, count, refuse
-from pipeline.graph.rules.parameter import label_constant, parameter
+from pipeline.graph.rules.parameter import parameter
 
 
 def reshape(node: Node, run: Labelling) -> Outputs:
@@ -59,11 +59,8 @@ def squeeze(node: Node, run: Labelling) -> Outputs:
 def expand(node: Node, run: Labelling) -> Outputs:
     """Broadcasting to a shape that a constant names."""
     labels, shape, target = node.labels(run), node.output_shape(), node.integers(1, "shape")
-    if labels is None and node.is_constant(0) and node.is_float(0):
-        labels = _labelled_vector(node, run)
-    if labels is None and shape is not None:
-        _pass_parameter_on(node, run, shape)
     if labels is None:
+        _pass_parameter_on(node, run, shape)
         return (None,)
     if shape is None:
         return refuse(node, run, "cannot be followed: the shape it makes is not known")
@@ -84,16 +81,10 @@ def expand(node: Node, run: Labelling) -> Outputs:
     return (moved,)
 
 
-def _labelled_vector(node: Node, run: Labelling) -> Labels | None:
-    """An initialiser with entries along one axis only (a class token), repeated for every sample."""
-    long = [axis for axis, size in enumerate(node.input_shape(0) or ()) if size > 1]
-    return label_constant(node, run, 0, long[0]) if len(long) == 1 else None
-
-
-def _pass_parameter_on(node: Node, run: Labelling, shape: Sequence[int]) -> None:
+def _pass_parameter_on(node: Node, run: Labelling, shape: Sequence[int] | None) -> None:
     """A parameter repeated along axes of length one is cut along the others, whose size the target leaves alone."""
     found, own, computed = parameter(node, run, 0), node.input_shape(0), node.computed_integers(1)
-    if found is None or own is None or computed is None:
+    if found is None or own is None or shape is None or computed is None:
         return
     offset = len(shape) - len(own)
     long = [axis for axis in range(offset, len(shape)) if own[axis - offset] > 1]

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline.graph.labels import Labelling, Labels, SizeEdit, Use, labelled_axes
+from pipeline.graph.labels import Labelling, Labels, SizeEdit, labelled_axes
+from pipeline.graph.normalise.defaults import ALL_BUT_CHANNELS
 from pipeline.graph.rules.mixing import mixed
 from pipeline.graph.rules.node import Node, Outputs, like, lock_others, refuse
 from pipeline.graph.rules.parameter import parameter, use
@@ -17,7 +18,7 @@ def batch_norm(node: Node, run: Labelling) -> Outputs:
         return (None,) * len(node.outputs)
     if 1 not in labelled_axes(labels) and labelled_axes(labels):
         return refuse(node, run, "runs over an axis that carries channels")
-    return _with_parameters(node, run, labels, 1, range(1, 5))
+    return _with_parameters(node, run, labels, range(1, 5))
 
 
 def instance_norm(node: Node, run: Labelling) -> Outputs:
@@ -28,11 +29,13 @@ def instance_norm(node: Node, run: Labelling) -> Outputs:
     met = mixed(node, run, labels, set(range(2, labels.ndim)), statistics=True)
     if met is None:
         return refuse(node, run, "averages over channels that lie on several axes")
-    return (met,) if set(labelled_axes(met)) - {1} else _with_parameters(node, run, met, 1, range(1, 3))
+    return (met,) if set(labelled_axes(met)) - {1} else _with_parameters(node, run, met, range(1, 3))
 
 
 def layer_norm(node: Node, run: Labelling) -> Outputs:
-    """Normalises over all axes from `axis` on. Scale and bias have the shape of those axes."""
+    """Normalises over all axes from `axis` on. Scale and bias have the shape of those axes; RMSNormalization has no
+    bias, and no mean."""
+    lock_others(node, run)
     labels = node.labels(run)
     if labels is None:
         return (None,) * len(node.outputs)
@@ -45,7 +48,6 @@ def layer_norm(node: Node, run: Labelling) -> Outputs:
             own = axis - labels.ndim + len(node.input_shape(number) or ())
             if node.has(number) and own >= 0:
                 _ride(node, run, met, axis, number, own)
-    lock_others(node, run)
     inside = any(axis >= first for axis in labelled_axes(met))
     statistics = (None if inside else like(met, node.output_shape(n)) for n in range(1, len(node.outputs)))
     return (met, *statistics)
@@ -72,10 +74,18 @@ def group_norm(node: Node, run: Labelling) -> Outputs:
         mixed(node, run, labels, {1}, statistics=True)
     for number in (1, 2):
         if parameters is not None and node.is_constant(number):
-            run.uses.append(Use(node.inputs[number], 0, parameters, "rides"))
+            use(node, run, number, 0, parameters, "rides")
         elif parameters is not None:
             run.lock(labels, f"parameter {number} of {node.name} is computed in the graph")
     return (labels,)
+
+
+def mean_variance(node: Node, run: Labelling) -> Outputs:
+    """MeanVarianceNormalization is exact unless it runs over channels."""
+    labels = node.labels(run)
+    if labels is None:
+        return (None,)
+    return _over(node, run, labels, {int(axis) % labels.ndim for axis in node.attributes.get("axes", ALL_BUT_CHANNELS)})
 
 
 def softmax(node: Node, run: Labelling) -> Outputs:
@@ -106,11 +116,12 @@ def _over(node: Node, run: Labelling, labels: Labels, axes: set[int], *, statist
     return refuse(node, run, "mixes channels that lie on several axes") if met is None else (met,)
 
 
-def _with_parameters(node: Node, run: Labelling, labels: Labels, axis: int, numbers: range) -> Outputs:
+def _with_parameters(node: Node, run: Labelling, labels: Labels, numbers: range) -> Outputs:
+    """The node's parameters `numbers` are indexed by axis 1."""
     for number in numbers:
-        _ride(node, run, labels, axis, number, 0)
+        _ride(node, run, labels, 1, number, 0)
     lock_others(node, run)
-    line = run.along(labels, axis)  # statistics, where the graph is one for training
+    line = run.along(labels, 1)  # statistics, where the graph is one for training
     return (labels,) + (line,) * (len(node.outputs) - 1)
 
 
@@ -130,6 +141,8 @@ RULES = {
     "LayerNormalization": layer_norm,
     "LRN": response_norm,
     "LpNormalization": lp_norm,
+    "MeanVarianceNormalization": mean_variance,
+    "RMSNormalization": layer_norm,
     "Softmax": softmax,
     "LogSoftmax": softmax,
 }
