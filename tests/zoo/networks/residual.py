@@ -215,9 +215,11 @@ class SelectiveKernel(nn.Module):
         return mixed
 
 
-def sknet() -> nn.Module:
+def _bottlenecks(mix, pool: type[nn.Module]) -> nn.Module:
+    """Three stages of bottlenecks whose 3x3 convolution is `mix`, each stage ending in a pooling."""
+
     def block(source: int, inner: int, target: int) -> nn.Module:
-        body = nn.Sequential(conv_bn(source, inner, 1), SelectiveKernel(inner), conv_bn(inner, target, 1, act=None))
+        body = nn.Sequential(conv_bn(source, inner, 1), mix(inner), conv_bn(inner, target, 1, act=None))
         return Residual(body, None if source == target else conv_bn(source, target, 1, act=None))
 
     layers: list[nn.Module] = [conv_bn(3, 32, 3, 2)]
@@ -226,8 +228,12 @@ def sknet() -> nn.Module:
         for _ in range(depth):
             layers.append(block(source, inner, 2 * inner))
             source = 2 * inner
-        layers.append(nn.MaxPool2d(2))
+        layers.append(pool(2))
     return nn.Sequential(*layers, head(source))
+
+
+def sknet() -> nn.Module:
+    return _bottlenecks(SelectiveKernel, nn.MaxPool2d)
 
 
 class SplitAttention(nn.Module):
@@ -248,15 +254,4 @@ class SplitAttention(nn.Module):
 
 
 def resnest() -> nn.Module:
-    def block(source: int, inner: int, target: int) -> nn.Module:
-        body = nn.Sequential(conv_bn(source, inner, 1), SplitAttention(inner), conv_bn(inner, target, 1, act=None))
-        return Residual(body, None if source == target else conv_bn(source, target, 1, act=None))
-
-    layers: list[nn.Module] = [conv_bn(3, 32, 3, 2)]
-    source = 32
-    for inner, depth in ((32, 2), (64, 2), (128, 2)):
-        for _ in range(depth):
-            layers.append(block(source, inner, 2 * inner))
-            source = 2 * inner
-        layers.append(nn.AvgPool2d(2))
-    return nn.Sequential(*layers, head(source))
+    return _bottlenecks(SplitAttention, nn.AvgPool2d)
