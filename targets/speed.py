@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import time
 
-EVERY_NS = 20_000_000  # a reading takes some 40 us: two thousandths of the time, too few to move a median
+# A reading takes some 40 us, two thousandths of the time, and may cost the run behind it some 20 us: of a fast model
+# that is one run in twenty, too few to move a median; of a slow one a thousandth.
+EVERY_NS = 20_000_000
 PASSES = 15
 BLOCK = bytes(range(256)) * 16  # 4 KiB: at home in the innermost cache
 TABLE = bytes(reversed(range(256)))
