@@ -111,10 +111,12 @@ def print_self_test(result: Mapping[str, Any]) -> None:
         (str(index), ratio_text({**test, "value": test["ratio"]}), number(test["repeats"]))
         for index, test in enumerate(result["tests"], 1)
     ]
-    title = f"{result['path']} against itself, {result['sessions']} sessions a side"
-    quick = ", by the quick protocol" if result["quick"] else ""
-    shown = table(title + quick, ("", "ratio, 99 % interval, verdict", "taken again"), rows, left=2)
-    out.print(shown)
+    out.print(
+        f"{escape(result['path'])} against itself, {result['sessions']} sessions a side"
+        f"{', by the quick protocol' if result['quick'] else ''}",
+        soft_wrap=True,
+    )
+    out.print(table("Self-tests", ("", "ratio, 99 % interval, verdict", "taken again"), rows, left=2))
     rate = interval(100 * result["low"], 100 * result["high"])
     out.print(
         f"{result['claims']} of {result['count']} self-tests claim a difference that is not there: "
