@@ -1,4 +1,4 @@
-"""Cores: which to pin to, and whether anything else used them while we timed (device side).
+"""Cores: how busy they are, and which to pin to (device side).
 
 Everything is read from /proc and /sys; where a system has none, nothing is pinned and a doubt says what is unknown.
 """
@@ -13,12 +13,7 @@ from typing import Dict, NamedTuple
 
 from targets.errors import BadInput
 
-# Shares of the pinned cores' time. Kernel housekeeping stays well under them; a neighbour that computes does not.
-MAX_STEAL = 0.05
-MAX_OTHERS = 0.10
 MIN_TICKS = 4  # the kernel counts in ticks (10 ms mostly): below this a share is rounding, not load
-BUSY_NEIGHBOURS = 0.5  # of the cores that are not ours: shared caches, memory and clocks suffer
-CLOCK_DROP = 0.9  # of the frequency at the start
 
 
 class Core(NamedTuple):
@@ -89,64 +84,3 @@ def read_int(path: str) -> int | None:
     with contextlib.suppress(OSError, ValueError):
         return int(Path(path).read_text(encoding="ascii"))
     return None
-
-
-class Watch:
-    """Looks at the pinned cores from its making until `stop`."""
-
-    def __init__(self, cores: list[int]) -> None:
-        self._pinned = cores
-        self._clocks = clocks(cores)
-        self._throttled = throttle_count(cores)
-        self._own_s = time.process_time()
-        self._before = read_cores()
-
-    def stop(self) -> tuple[list[str], list[str]]:
-        """(doubts, reasons to void the session), as sentences."""
-        after = read_cores()
-        own_ticks = (time.process_time() - self._own_s) * os.sysconf("SC_CLK_TCK")
-        doubts, voided = [], []
-        if not self._before or not self._pinned:
-            doubts.append("This system does not let us pin cores or see their load: other work may have disturbed it.")
-        else:
-            voided += disturbances(self._before, after, self._pinned, own_ticks)
-            doubts += neighbours(self._before, after, self._pinned)
-        now = clocks(self._pinned)
-        if self._clocks and now and now < CLOCK_DROP * self._clocks:
-            doubts.append(f"The clock fell from {self._clocks / 1e6:.2f} to {now / 1e6:.2f} GHz.")
-        if throttle_count(self._pinned) > self._throttled:
-            voided.append("The processor throttled itself for heat.")
-        return doubts, voided
-
-
-def disturbances(before: Cores, after: Cores, pinned: list[int], own_ticks: float) -> list[str]:
-    """What else used the pinned cores, as reasons to void a session."""
-    total = sum(after[core].total - before[core].total for core in pinned)
-    steal = sum(after[core].steal - before[core].steal for core in pinned)
-    others = sum(after[core].busy - before[core].busy for core in pinned) - own_ticks
-    voided = []
-    if steal >= MIN_TICKS and steal > MAX_STEAL * total:
-        voided.append(f"The hypervisor took {steal / total:.0%} of the pinned cores' time.")
-    if others >= MIN_TICKS and others > MAX_OTHERS * total:
-        voided.append(f"Other processes took {others / total:.0%} of the pinned cores' time.")
-    return voided
-
-
-def neighbours(before: Cores, after: Cores, pinned: list[int]) -> list[str]:
-    rest = [core for core in after if core in before and core not in pinned]
-    total = sum(after[core].total - before[core].total for core in rest)
-    busy = sum(after[core].busy - before[core].busy for core in rest)
-    if total >= MIN_TICKS and busy > BUSY_NEIGHBOURS * total:
-        return [f"The other cores were {busy / total:.0%} busy: shared caches, memory and clocks may have slowed it."]
-    return []
-
-
-def clocks(cores: list[int]) -> int:
-    """The slowest pinned core's frequency in kHz; 0 where unreadable."""
-    found = [read_int(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq") for core in cores]
-    return min((clock for clock in found if clock), default=0)
-
-
-def throttle_count(cores: list[int]) -> int:
-    folders = [Path(f"/sys/devices/system/cpu/cpu{core}/thermal_throttle") for core in cores]
-    return sum(read_int(str(path)) or 0 for folder in folders for path in folder.glob("*_count"))

@@ -21,7 +21,8 @@ class Session:
     """One fresh process's timings. `samples_ns`: one whole run each, in order. `warm_ups`: runs before them.
 
     `doubts` are sentences that travel with the number. `voided`: why the session should not count (it was throttled,
-    or other work was on its cores); empty for a good one. `protocol` is "full" or "quick".
+    or other work was on its cores); empty for a good one. `protocol` is "full" or "quick". `probes_ns`: readings of the
+    speed probe between the runs (see `targets.speed`); empty for sessions from before there was one.
     """
 
     samples_ns: tuple[int, ...]
@@ -29,10 +30,24 @@ class Session:
     doubts: tuple[str, ...] = ()
     voided: tuple[str, ...] = ()
     protocol: str = "full"
+    probes_ns: tuple[int, ...] = ()
 
     @property
     def median_ns(self) -> float:
         return float(np.median(self.samples_ns))
+
+    @property
+    def probe_ns(self) -> float | None:
+        """How slow the core was: the mean of the faster three quarters of the probe's readings; None without any.
+
+        A core shared with another guest is so for some of the time, and the readings fall into two heaps: their mean
+        follows the share, their median jumps and their minimum misses it. The slowest quarter is left out because a
+        reading that was interrupted is no reading of speed.
+        """
+        if not self.probes_ns:
+            return None
+        ordered = sorted(self.probes_ns)
+        return float(np.mean(ordered[: max(1, math.ceil(0.75 * len(ordered)))]))
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -45,20 +60,30 @@ class Session:
             doubts=tuple(data.get("doubts", ())),
             voided=tuple(data.get("voided", ())),
             protocol=str(data.get("protocol", "full")),
+            probes_ns=tuple(int(reading) for reading in data.get("probes_ns", ())),
         )
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Sessions of one model on one device; at least one. The sessions, not the runs, are what repeats independently."""
+    """Sessions of one model on one device; at least one. The sessions, not the runs, are what repeats independently.
+
+    `repeats`: sessions that were voided and taken again; they are not among `sessions`.
+    """
 
     sessions: tuple[Session, ...]
     device: Device
     doubts: tuple[str, ...] = ()
+    repeats: int = 0
 
     def __post_init__(self) -> None:
         if not self.sessions or not all(session.samples_ns for session in self.sessions):
             raise BadInput("A measurement needs at least one session, and each session at least one run.")
+
+    @property
+    def quick(self) -> bool:
+        """Whether any session was of the quick protocol."""
+        return any(session.protocol == "quick" for session in self.sessions)
 
     @property
     def median_ns(self) -> float:
@@ -87,12 +112,17 @@ class Measurement:
 
     def as_dict(self) -> dict[str, Any]:
         sessions = [session.as_dict() for session in self.sessions]
-        return {"sessions": sessions, "device": self.device.as_dict(), "doubts": list(self.doubts)}
+        return {
+            "sessions": sessions,
+            "device": self.device.as_dict(),
+            "doubts": list(self.doubts),
+            "repeats": self.repeats,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Measurement":
         sessions = tuple(Session.from_dict(session) for session in data["sessions"])
-        return cls(sessions, Device.from_dict(data["device"]), tuple(data["doubts"]))
+        return cls(sessions, Device.from_dict(data["device"]), tuple(data["doubts"]), int(data.get("repeats", 0)))
 
     def _logs(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
         return np.log([session.median_ns for session in self.sessions])
@@ -103,13 +133,15 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Ratio:
-    """time(A) / time(B) with its interval: above 1, B is the faster one. The verdict speaks of B."""
+    """time(A) / time(B) with its interval: above 1, B is the faster one. The verdict speaks of B. `quick`: it rests on
+    sessions of the quick protocol, and says so wherever it is shown."""
 
     value: float
     low: float
     high: float
     confidence: float
     verdict: Literal["faster", "slower", "inconclusive"]
+    quick: bool = False
 
 
 def ratio(a: Measurement, b: Measurement, confidence: float = 0.99, *, across_devices: bool = False) -> Ratio:
@@ -124,8 +156,9 @@ def ratio(a: Measurement, b: Measurement, confidence: float = 0.99, *, across_de
                 raise BadInput(f"The two were timed on different devices or regimes (their {part} differs); no ratio.")
     logs = [np.log([session.median_ns for session in side.sessions]) for side in (a, b)]
     centre = float(np.mean(logs[0]) - np.mean(logs[1]))
+    quick = a.quick or b.quick
     if min(map(len, logs)) < 2:
-        return Ratio(math.exp(centre), 0.0, math.inf, confidence, "inconclusive")
+        return Ratio(math.exp(centre), 0.0, math.inf, confidence, "inconclusive", quick)
     variances = [float(np.var(side, ddof=1)) / len(side) for side in logs]
     error = math.sqrt(sum(variances))
     spread = 0.0
@@ -138,7 +171,7 @@ def ratio(a: Measurement, b: Measurement, confidence: float = 0.99, *, across_de
         verdict = "faster"
     if high < 1:
         verdict = "slower"
-    return Ratio(math.exp(centre), low, high, confidence, verdict)
+    return Ratio(math.exp(centre), low, high, confidence, verdict, quick)
 
 
 def interquartile_mean(samples: Sequence[float]) -> float:

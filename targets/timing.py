@@ -1,4 +1,4 @@
-"""The only timing loop (device side): warm up until the runs agree, then sample."""
+"""The only timing loop (device side): warm up until the runs agree, then sample, with the speed probe between runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import gc
 import time
 from typing import Any, Callable, NamedTuple
 
-from targets.load import Watch
+from targets.speed import EVERY_NS, read_speed
+from targets.watch import Watch
 
 VERSION = 1  # raise it when a change here changes what a sample means: it is part of every timing's key
 
@@ -16,6 +17,8 @@ MAX_WARM_UP_RUNS = 300  # after the shortest warm-up; past this the clocks are d
 MAX_WARM_UP_NS = 30_000_000_000  # a model with seconds a run would warm up for minutes
 MIN_RUNS = 3  # whatever one run takes
 PROGRESS_NS = 5_000_000_000  # between signs of life; they are sent between runs, never inside one
+DRIFT = 0.10  # between the medians of a session's first and last third; undisturbed: 1 % mostly, 6 % in one of ten
+MIN_RUNS_FOR_DRIFT = 15  # five a third: the medians of fewer differ by chance
 
 
 class Protocol(NamedTuple):
@@ -38,23 +41,25 @@ QUICK = Protocol("quick", 100_000_000, 3, False, 20, 200_000_000, 2_000_000_000)
 def take_session(
     run: Callable[[], object], protocol: Protocol, cores: list[int], on_progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Time `run` in this process: `samples_ns` (one integer a run), `warm_ups`, `doubts`, `voided` (sentences; a
-    voided session was disturbed and should be repeated), `protocol`."""
+    """Time `run` in this process: `samples_ns` (one integer a run), `probes_ns` (readings of the speed probe, taken
+    before, between and after the runs), `warm_ups`, `doubts`, `voided` (sentences; a voided session was disturbed and
+    should be repeated), `protocol`."""
     collecting = gc.isenabled()
     gc.disable()  # a collection inside a run would be timed as the model's
     try:
         warm_ups, doubts = warm_up(run, protocol, on_progress)
         on_progress({"stage": "sample"})
         watch = Watch(cores)
-        samples = sample(run, protocol, on_progress)
+        samples, probes = sample(run, protocol, on_progress)
         disturbed, voided = watch.stop()
     finally:
         if collecting:
             gc.enable()
     return {
         "samples_ns": samples,
+        "probes_ns": probes,
         "warm_ups": warm_ups,
-        "doubts": doubts + disturbed,
+        "doubts": doubts + disturbed + drift(samples),
         "voided": voided,
         "protocol": protocol.name,
     }
@@ -90,9 +95,13 @@ def agree(taken: list[int]) -> bool:
     return abs(last - before) <= AGREEMENT * before
 
 
-def sample(run: Callable[[], object], protocol: Protocol, on_progress: Callable[[dict[str, Any]], None]) -> list[int]:
+def sample(
+    run: Callable[[], object], protocol: Protocol, on_progress: Callable[[dict[str, Any]], None]
+) -> tuple[list[int], list[int]]:
+    """(runs, readings of the speed probe). A reading stands between two runs, never inside one, and touches 8 KiB."""
     samples: list[int] = []
-    begin = told = time.perf_counter_ns()
+    probes = [read_speed()]
+    begin = told = probed = time.perf_counter_ns()
     while True:
         samples.append(timed(run))
         now = time.perf_counter_ns()
@@ -102,7 +111,23 @@ def sample(run: Callable[[], object], protocol: Protocol, on_progress: Callable[
         spent = now - begin
         enough = len(samples) >= protocol.runs and spent >= protocol.sample_ns
         if enough or (spent >= protocol.longest_ns and len(samples) >= MIN_RUNS):
-            return samples
+            return samples, [*probes, read_speed()]
+        if now - probed >= EVERY_NS:
+            probed = now
+            probes.append(read_speed())
+
+
+def drift(samples: list[int]) -> list[str]:
+    """A doubt where a session's first and last third differ. Never a reason to void: that would choose sessions by
+    the very times that they are there to tell."""
+    third = len(samples) // 3
+    if len(samples) < MIN_RUNS_FOR_DRIFT:
+        return []
+    first, last = median(samples[:third]), median(samples[-third:])
+    if abs(last - first) <= DRIFT * first:
+        return []
+    change = f"{abs(last / first - 1):.0%} {'longer' if last > first else 'less'}"
+    return [f"Runs drifted: the last third took {change} than the first."]
 
 
 def timed(run: Callable[[], object]) -> int:

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.compress import compress_command, run_command
-from pipeline.cli.device import db_command, measure_command, predict_command, profile_command, targets_command
+from pipeline.cli.device import db_command, predict_command, profile_command, targets_command
+from pipeline.cli.measuring import measure_command
 from pipeline.cli.network import inspect_command, prune_command
 from pipeline.cli.results import check_command, report_command
 
@@ -35,7 +36,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "predict": (predict_command, ("cutback predict net.onnx --plan plan.json --target local --json",)),
     "measure": (
         measure_command,
-        ("cutback measure net.onnx", "cutback measure net.onnx half.onnx --sessions 20 --json"),
+        (
+            "cutback measure net.onnx",
+            "cutback measure net.onnx half.onnx --sessions 20 --json",
+            "cutback measure net.onnx --self-test --repeat 10 --quick",
+        ),
     ),
     "check": (check_command, ("cutback check small --max-latency 8ms --min-speedup 1.5 --max-drop 1.0",)),
     "report": (report_command, ("cutback report small",)),

@@ -1,4 +1,4 @@
-"""`cutback profile`, `predict`, `measure`, `targets` and `db`: what a device says."""
+"""`cutback profile`, `predict`, `targets` and `db`: what a device says."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -52,37 +52,6 @@ def predict_command(
         from pipeline.cli.tables import print_prediction
 
         print_prediction(result)
-
-
-def measure_command(
-    models: Annotated[
-        list[str], typer.Argument(metavar="A.onnx [B.onnx ...]", help="Networks; A is compared with each B.")
-    ],
-    target: options.TargetName = "local",
-    shape: options.Shapes = None,
-    sessions: options.Sessions = 10,
-    quick: options.Quick = False,
-    json: options.Json = False,
-) -> None:
-    """Time networks on a device in fresh, interleaved sessions, and say which is faster only when that is certain."""
-    shapes = options.parse_shapes(shape)
-    from pipeline.measure import measure
-
-    with progress() as on_progress:
-        result = measure(
-            models,
-            shapes=shapes,
-            target=target,
-            sessions=sessions,
-            quick=quick,
-            on_progress=on_progress,
-        )
-    if json:
-        print_json(result)
-    else:
-        from pipeline.cli.tables import print_measurements
-
-        print_measurements(result)
 
 
 def targets_command(json: options.Json = False) -> None:

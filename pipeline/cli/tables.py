@@ -12,6 +12,7 @@ from rich.table import Table
 
 LOG_WIDTH = 120  # columns where the output is no terminal
 VERDICT_STYLES = {"faster": "green", "slower": "red", "inconclusive": "yellow"}
+QUICK = " [yellow](quick)[/yellow]"  # behind every number and verdict that short sessions gave
 
 
 def console() -> Console:
@@ -59,7 +60,7 @@ def reduction(before: Any, after: Any) -> str:
 
 def ratio_text(ratio: Mapping[str, Any]) -> str:
     verdict = str(ratio.get("verdict", ""))
-    shown = f"[{VERDICT_STYLES.get(verdict, 'default')}]{verdict}[/]"
+    shown = f"[{VERDICT_STYLES.get(verdict, 'default')}]{verdict}[/]{QUICK if ratio.get('quick') else ''}"
     return f"{number(ratio.get('value'), 3, 'x')} {interval(ratio.get('low'), ratio.get('high'))} {shown}"
 
 
@@ -203,7 +204,7 @@ def print_measurements(result: Mapping[str, Any]) -> None:
     out = console()
     rows = [
         (
-            escape(str(model["path"])),
+            escape(str(model["path"])) + (QUICK if model.get("quick") else ""),
             number(model["median_ms"]),
             interval(model.get("low_ms"), model.get("high_ms")),
             number(model.get("p90_ms")),
@@ -211,7 +212,8 @@ def print_measurements(result: Mapping[str, Any]) -> None:
         )
         for model in result["models"]
     ]
-    out.print(table("Latency", ("network", "median ms", "99 % interval", "p90 ms", "p99 ms"), rows))
+    title = "Latency, by the quick protocol" if result.get("quick") else "Latency"
+    out.print(table(title, ("network", "median ms", "99 % interval", "p90 ms", "p99 ms"), rows))
     first, *others = result["models"]
     for other, ratio in zip(others, result.get("ratios") or (), strict=True):
         out.print(

@@ -114,7 +114,12 @@ def speed_up(report: Report) -> str:
     if as_float(read(ratio, "value")) is None:
         return DASH
     ends = interval(read(ratio, "low"), read(ratio, "high"), 3)
-    return f"{factor(ratio['value'])} ({ends}), {words(read(ratio, 'verdict'))}"
+    return f"{factor(ratio['value'])} ({ends}), {words(read(ratio, 'verdict'))}{quick_mark(ratio)}"
+
+
+def quick_mark(ratio: Any) -> str:
+    """Behind a verdict that rests on short sessions."""
+    return " (quick)" if read(ratio, "quick") is True else ""
 
 
 def quotient(before: Any, after: Any, what: str = "") -> str:

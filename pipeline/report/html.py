@@ -85,7 +85,7 @@ def tiles(report: Mapping[str, Any]) -> list[Tile]:
         verdict = words(read(ratio, "verdict"))
         ends = interval(read(ratio, "low"), read(ratio, "high"), 3)
         tone = {"faster": "good", "slower": "bad"}.get(verdict, "plain")
-        evidence = f"{verdict}; {content.confidence(report)} interval {ends}"
+        evidence = f"{verdict}{content.quick_mark(ratio)}; {content.confidence(report)} interval {ends}"
         found.append(Tile("Speed-up, measured", factor(ratio["value"]), evidence, tone))
     before, after = (read(latency, side, "median_ms") for side in ("before", "after"))
     if as_float(after) is not None:

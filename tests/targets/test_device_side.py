@@ -12,7 +12,18 @@ import targets
 ROOT = Path(targets.__file__).parent
 DEVICE_SIDE = [
     *(ROOT / name for name in ("__init__.py", "errors.py", "protocol.py", "agent.py", "worker.py", "timing.py")),
-    *(ROOT / name for name in ("load.py", "feeds.py", "probe.py", "runtimes/__init__.py", "runtimes/onnxruntime.py")),
+    *(
+        ROOT / name
+        for name in (
+            "speed.py",
+            "watch.py",
+            "load.py",
+            "feeds.py",
+            "probe.py",
+            "runtimes/__init__.py",
+            "runtimes/onnxruntime.py",
+        )
+    ),
 ]
 OWN = {f"targets.{path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}" for path in DEVICE_SIDE}
 

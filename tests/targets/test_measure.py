@@ -1,6 +1,7 @@
 """Models against each other: interleaved, disturbed sessions repeated."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,6 +65,56 @@ def test_a_device_that_is_always_busy_takes_at_most_twice_the_time() -> None:
     device = Scripted([VOID] * 1000)
     measure([Path("a"), Path("b")], device.as_connection(), sessions=10)
     assert len(device.asked) == 40
+
+
+def probed(reading: int, sample: int = 100) -> Session:
+    return Session((sample,), 10, probes_ns=(reading,) * 4)
+
+
+def test_a_session_on_a_core_that_was_slower_than_usual_is_repeated() -> None:
+    device = Scripted([probed(40), probed(72), probed(41), probed(40), probed(42)])
+    (found,) = measure([Path("a")], device.as_connection(), sessions=4)
+    assert [session.probe_ns for session in found.sessions] == [40, 42, 41, 40]
+    assert found.repeats == 1
+    assert found.doubts == ()
+
+
+def test_the_models_own_times_void_nothing() -> None:
+    scripted = [probed(40, sample) for sample in (100, 100, 900, 100, 50)]
+    device = Scripted(list(scripted))
+    (found,) = measure([Path("a")], device.as_connection(), sessions=5)
+    assert found.sessions == tuple(scripted)
+    assert found.repeats == 0
+
+
+def test_of_disturbed_sessions_the_last_is_kept_not_the_fastest() -> None:
+    tried = [replace(VOID, samples_ns=(sample,)) for sample in (150, 110, 130, 140)]
+    (found,) = measure([Path("a")], Scripted(tried).as_connection(), sessions=1)
+    assert found.sessions == (tried[-1],)
+
+
+def test_one_limit_holds_for_all_models() -> None:
+    """Seven of the first's ten sessions were slow. A limit of its own would be high enough to keep them."""
+    device = Scripted()
+
+    def time(model: Path, *, shapes: Mapping[str, Any] | None = None, quick: bool = False) -> Session:
+        device.asked.append(model.name)
+        slow = model.name == "a" and 3 < device.asked.count("a") <= 10
+        return probed(72 if slow else 40)
+
+    device.time = time  # type: ignore[method-assign]
+    a, b = measure([Path("a"), Path("b")], device.as_connection(), sessions=10)
+    assert (a.repeats, b.repeats) == (7, 0)
+    assert {session.probe_ns for session in a.sessions} == {40}
+
+
+def test_a_core_that_stays_slow_takes_at_most_twice_the_time_and_is_said() -> None:
+    device = Scripted([probed(40)] * 6 + [probed(72)] * 1000)
+    (found,) = measure([Path("a")], device.as_connection(), sessions=10)
+    assert len(device.asked) == 20
+    assert found.repeats == 10
+    reason = "Its core computed 1.80 times slower than usual, by the speed probe."
+    assert found.doubts == (f"4 of 10 sessions stayed disturbed after repeats. For one: {reason}",)
 
 
 def test_doubts_and_the_quick_protocol_travel_with_the_number() -> None:

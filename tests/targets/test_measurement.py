@@ -60,6 +60,39 @@ def test_the_verdict_speaks_of_the_second(b: float, verdict: str) -> None:
     assert found.value == pytest.approx(1e6 / b, rel=0.05)
 
 
+def test_two_thousand_comparisons_of_equals_claim_at_most_two_in_a_hundred() -> None:
+    rng = np.random.default_rng(4)
+    claims = sum(ratio(drawn(rng, 1e6), drawn(rng, 1e6)).verdict != "inconclusive" for _ in range(2000))
+    assert 6 <= claims <= 40  # 20 expected
+
+
+def test_a_true_difference_of_five_percent_is_found_in_noise_of_one() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        a, b = (measured(centre * np.exp(rng.normal(0, 0.01, 10))) for centre in (1.05e6, 1e6))
+        assert ratio(a, b).verdict == "faster"
+        assert ratio(b, a).verdict == "slower"
+
+
+def test_a_quick_side_makes_the_verdict_quick() -> None:
+    full = measured([100.0] * 3)
+    quick = Measurement(tuple(Session((50,), 3, protocol="quick") for _ in range(3)), DEVICE)
+    assert ratio(full, quick).quick
+    assert ratio(quick, full).quick
+    assert not ratio(full, full).quick
+
+
+def test_the_probe_follows_the_share_of_slow_readings_and_forgets_interruptions() -> None:
+    quiet = Session((1,), 1, probes_ns=(40,) * 39 + (4_000_000,))
+    shared = Session((1,), 1, probes_ns=(40,) * 20 + (72,) * 20)
+    taken = Session((1,), 1, probes_ns=(72,) * 40)
+    assert quiet.probe_ns == 40
+    assert 40 < (shared.probe_ns or 0) < 72
+    assert taken.probe_ns == 72
+    assert Session((1,), 1).probe_ns is None
+    assert Session((1,), 1, probes_ns=(7,)).probe_ns == 7
+
+
 def test_one_session_claims_nothing() -> None:
     one, two = measured([100.0]), measured([1e6, 1e6])
     assert one.interval_ns() == (0.0, math.inf)
@@ -81,8 +114,15 @@ def test_the_99th_percentile_needs_662_runs() -> None:
 
 
 def test_raw_samples_survive_json() -> None:
-    whole = Measurement((Session((3, 1, 2), 10, ("warm",), ("stolen",), "quick"),), DEVICE, ("doubt",))
+    whole = Measurement((Session((3, 1, 2), 10, ("warm",), ("stolen",), "quick", (40, 41)),), DEVICE, ("doubt",), 4)
     assert Measurement.from_dict(json.loads(json.dumps(whole.as_dict()))) == whole
+
+
+def test_sessions_from_before_the_probe_are_still_read() -> None:
+    session = {"samples_ns": [3, 1, 2], "warm_ups": 10}
+    old = Measurement.from_dict({"sessions": [session], "device": DEVICE.as_dict(), "doubts": []})
+    assert old.sessions[0].probe_ns is None
+    assert old.repeats == 0
 
 
 @pytest.mark.parametrize("part", ["device_class", "regime"])
