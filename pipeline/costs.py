@@ -86,6 +86,11 @@ def budget_of(bound: Bound, model: Model, channels: Channels) -> Budget:
     return Budget(bound.quantity, bound.against(uncut), tables, uncut - sum(table.at(full) for table in tables))
 
 
+def budgets_of(bound: Bound, model: Model, channels: Channels) -> tuple[Budget, ...]:
+    """The budgets that a bound on anything but latency sets: several for peak memory, else one."""
+    return (budget_of(bound, model, channels),)
+
+
 def channel_costs(tables: Sequence[CostTable], groups: Sequence[ChannelGroup], channels: Channels) -> dict[str, float]:
     """What one channel of each group costs, scaled to a mean of one over all channels: the saving of halving the
     group, divided by the channels it takes."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.allocation.problem import Budget, Choice, best_value, widest
+from pipeline.allocation.problem import Budget, Choice, best_value, costs_of, widest
 from targets.errors import GoalNotMet
 
 
@@ -53,7 +53,7 @@ def baseline(
 ) -> Allocation:
     """The allocation of a method that proves nothing: bounded only by what the uncut network is worth."""
     bound = max(best_value(choices), value)
-    costs = {budget.quantity: budget.at(channels) for budget in budgets}
+    costs = costs_of(budgets, channels)
     return Allocation(dict(channels), value, costs, bound, relative_gap(value, bound), "heuristic", seconds, solver)
 
 

@@ -29,12 +29,14 @@ def make_choices(
     *,
     floor: float,
     vanish: bool,
+    floors: Sequence[tuple[str, float]] = (),
 ) -> tuple[Choice, ...]:
     """Options and their worth. A group inside a branch goes with the branch: it keeps a width of its own as long as the
-    branch lives, and what it is worth is taken off the branch's empty option."""
+    branch lives, and what it is worth is taken off the branch's empty option. `floors`: (pattern, share), beside `floor`
+    for all."""
     inner = {group.id: group.vanishes_with for group in groups if group.vanishes_with and not group.vanishes}
     offered = {group.id: [n for n in candidates[group.id] if n or (vanish and group.vanishes)] for group in groups}
-    choices = choices_from({group.id: scores[group.id] for group in groups}, offered, floor=floor)
+    choices = choices_from({group.id: scores[group.id] for group in groups}, offered, floor=floor, floors=floors)
     lost: dict[str, float] = {}
     for group_id, outer in inner.items():
         lost[outer] = lost.get(outer, 0.0) + float(np.sum(scores[group_id]))
