@@ -133,7 +133,13 @@ def scores_of(opened: Opened, kind: str) -> dict[str, np.ndarray]:
 
 
 def solve(
-    name: str, opened: Opened, kind: str, share: float, options: int, quantities: Sequence[Quantity], time_limit_s: float
+    name: str,
+    opened: Opened,
+    kind: str,
+    share: float,
+    options: int,
+    quantities: Sequence[Quantity],
+    time_limit_s: float,
 ) -> Row:
     choices, budgets = problem_of(opened, scores_of(opened, kind), share, options, quantities)
     begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a plan costs on paper, as tables over widths: parameters, multiply-adds, activations, bytes moved."""
+"""What a plan costs on paper, as tables over widths: parameters, multiply-adds, activations, bytes moved, memory."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +12,10 @@ from pipeline.graph.couple import Channels
 from pipeline.graph.flops import node_flops, parameters
 from pipeline.graph.model import Model
 from pipeline.latency.sites import width_of
+from pipeline.memory import BYTES_PER_ELEMENT, memory_rows, peak_memory
 from targets.errors import BadInput
 
 FLOATING = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
-BYTES_PER_ELEMENT = 4
 Tables = tuple[CostTable, ...]
 
 
@@ -42,8 +42,8 @@ def flops_tables(model: Model, channels: Channels) -> Tables:
     return tuple(found)
 
 
-def memory_tables(model: Model, channels: Channels) -> Tables:
-    """Bytes of every activation."""
+def activation_tables(model: Model, channels: Channels) -> Tables:
+    """Bytes of every activation: what the sum of all is regularised by. The peak is another matter, see memory_rows."""
     return tuple(
         CostTable(name, (width,), _Product(size / width.at(_full(channels))))
         for name, (width, size) in _activations(model, channels).items()
@@ -69,9 +69,18 @@ def bytes_tables(model: Model, channels: Channels) -> Tables:
 PAPER_COSTS: Mapping[str, Callable[[Model, Channels], Tables]] = {
     "flops": flops_tables,
     "params": parameter_tables,
-    "memory": memory_tables,
+    "memory": activation_tables,
     "bytes": bytes_tables,
 }
+
+
+def budgets_of(bound: Bound, model: Model, channels: Channels) -> tuple[Budget, ...]:
+    """The budgets that a bound on anything but latency sets: several for peak memory, else one."""
+    if bound.quantity != "memory":
+        return (budget_of(bound, model, channels),)
+    limit = bound.against(peak_memory(model))
+    rows = memory_rows(model, channels)
+    return tuple(Budget("memory", limit, row.tables, row.constant, where=row.node) for row in rows)
 
 
 def budget_of(bound: Bound, model: Model, channels: Channels) -> Budget:
@@ -84,11 +93,6 @@ def budget_of(bound: Bound, model: Model, channels: Channels) -> Budget:
     )
     full = _full(channels)
     return Budget(bound.quantity, bound.against(uncut), tables, uncut - sum(table.at(full) for table in tables))
-
-
-def budgets_of(bound: Bound, model: Model, channels: Channels) -> tuple[Budget, ...]:
-    """The budgets that a bound on anything but latency sets: several for peak memory, else one."""
-    return (budget_of(bound, model, channels),)
 
 
 def channel_costs(tables: Sequence[CostTable], groups: Sequence[ChannelGroup], channels: Channels) -> dict[str, float]:

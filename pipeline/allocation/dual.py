@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.allocation.draft import Array
 from pipeline.allocation.elimination import Elimination, Scope, plan_elimination
@@ -27,6 +28,7 @@ TINY = 1e-12  # of a row's range: sums in floating point
 CLOSE = 1e-5  # of the target's range: what more prices could add to the bound
 
 Plan = Mapping[str, int]
+Lines = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Relaxation:
 
     choices: tuple[Choice, ...]
     elimination: Elimination
-    stacks: Mapping[Scope, Array]  # lines first, then one axis per variable
+    stacks: Mapping[Scope, tuple[Lines, Array]]  # the lines that have a table there, one array of theirs after another
     constants: Array
     scale: Array
 
@@ -80,16 +82,15 @@ def relax(choices: Sequence[Choice], target: Budget, rows: Sequence[Budget]) -> 
     constants = np.array([cost.constant - limit for cost, limit in zip(costs, limits, strict=True)])
     reach = [sum(float(array.max()) for array in cost.arrays.values()) for cost in costs]
     scale = np.array([most or abs(constant) or 1.0 for most, constant in zip(reach, constants, strict=True)])
-    stacks: dict[Scope, Array] = {}
+    found: dict[Scope, list[tuple[int, Array]]] = {}
     for line, cost in enumerate(costs):
         for axes, array in cost.arrays.items():
             order = np.argsort([number_of[terms] for terms in axes])
-            scope = scopes[axes]
-            if scope not in stacks:
-                stacks[scope] = np.zeros((len(lines), *(len(variables[v]) for v in scope)))
-            stacks[scope][line] += array.transpose(order) / scale[line]
-    for scope in elimination.scopes:
-        stacks.setdefault(scope, np.zeros((len(lines), *(len(variables[v]) for v in scope))))
+            found.setdefault(scopes[axes], []).append((line, array.transpose(order) / scale[line]))
+    stacks = {
+        scope: (np.array([line for line, _ in own]), np.array([array for _, array in own]))
+        for scope, own in found.items()
+    }
     return Relaxation(tuple(choices), elimination, stacks, constants / scale, scale)
 
 
@@ -97,8 +98,8 @@ def cheapest(relaxation: Relaxation, weights: Array) -> tuple[float, Point]:
     """The exact least of the weighted lines, constants included, and the plan that has it."""
     total, at = relaxation.elimination.minimise(_weighted(relaxation, weights))
     lines = relaxation.constants.copy()
-    for scope, stack in relaxation.stacks.items():
-        lines += stack[(slice(None), *(at[v] for v in scope))]
+    for scope, (own, stack) in relaxation.stacks.items():
+        lines[own] += stack[(slice(None), *(at[v] for v in scope))]
     plan = {choice.group: choice.options[at[n]].channels for n, choice in enumerate(relaxation.choices)}
     return total + float(weights @ relaxation.constants), Point(plan, lines)
 
@@ -117,14 +118,16 @@ def ascend(relaxation: Relaxation, *, deadline: float, gap: float, target: float
     rows = len(relaxation.constants) - 1
     value, first = cheapest(relaxation, np.array([target, *np.zeros(rows)]))
     found = Ascent(value, np.zeros(rows), [first])
-    for row in range(rows):
+    for row in np.flatnonzero(first.lines[1:] > 0):  # the others hold at the best of all plans
         least, point = cheapest(relaxation, np.eye(1 + rows)[1 + row])
         found.points.append(point)
         if least > TINY:
-            found.hopeless = row
+            found.hopeless = int(row)
             return found
     for number in range(MOST_ITERATIONS if rows else 0):
-        within = min((p.lines[0] * target for p in found.points if p.lines[1:].max(initial=-1.0) <= 0), default=math.inf)
+        within = min(
+            (p.lines[0] * target for p in found.points if p.lines[1:].max(initial=-1.0) <= 0), default=math.inf
+        )
         ceiling, proposed = _propose(found.points, target, rows)
         close = max(CLOSE, 0.5 * gap * abs(found.bound)) if within < math.inf else CLOSE
         if min(ceiling, within) - found.bound <= close or (not target and found.bound > 0):
@@ -162,4 +165,4 @@ def _propose(points: Sequence[Point], target: float, rows: int) -> tuple[float, 
 
 
 def _weighted(relaxation: Relaxation, weights: Array) -> dict[Scope, Array]:
-    return {scope: np.tensordot(weights, stack, axes=1) for scope, stack in relaxation.stacks.items()}
+    return {scope: np.tensordot(weights[own], stack, axes=1) for scope, (own, stack) in relaxation.stacks.items()}

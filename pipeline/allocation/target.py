@@ -1,5 +1,6 @@
 """What is minimised, and what is kept to, as sums of tables: importance is one more quantity, and a floor a ceiling."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,24 +9,25 @@ from pipeline.allocation.problem import Budget, Choice, CostTable, Width
 IMPORTANCE = "importance"
 
 
-def lost_importance(choices: Sequence[Choice], least_value: float = float("-inf")) -> Budget:
-    """Minus the importance of what is kept, which shall be at most minus `least_value`."""
+def importance(choices: Sequence[Choice], least: float = -math.inf) -> Budget:
+    """The importance of what is kept, which shall be at least `least`."""
     tables = tuple(
-        CostTable(c.group, (Width(((c.group, 1),)),), _Lookup({(o.channels,): -o.value for o in c.options}))
+        CostTable(c.group, (Width(((c.group, 1),)),), _Lookup({(o.channels,): o.value for o in c.options}))
         for c in choices
     )
-    return Budget(IMPORTANCE, -least_value, tables)
+    return Budget(IMPORTANCE, math.inf, tables, least=least)
 
 
-def ceilings(budgets: Sequence[Budget]) -> list[Budget]:
-    """The same budgets without floors: each floor is a ceiling on the negated cost."""
-    found = []
-    for budget in budgets:
-        found.append(replace(budget, least=float("-inf")))
-        if budget.least > float("-inf"):
-            tables = tuple(replace(table, cost=_Negated(table.cost)) for table in budget.tables)
-            found.append(Budget(f"minus {budget.quantity}", -budget.least, tables, -budget.constant, where=budget.where))
-    return found
+def negated(budget: Budget) -> Budget:
+    """Minus the quantity; its floor is the ceiling, its ceiling the floor."""
+    tables = tuple(replace(table, cost=_Negated(table.cost)) for table in budget.tables)
+    return replace(budget, tables=tables, constant=-budget.constant, limit=-budget.least, least=-budget.limit)
+
+
+def ceilings(budget: Budget) -> list[Budget]:
+    """The budget's ceiling, and its floor as a ceiling on the negated quantity, as far as it has them."""
+    found = [replace(budget, least=-math.inf)] if budget.limit < math.inf else []
+    return [*found, replace(negated(budget), least=-math.inf)] if budget.least > -math.inf else found
 
 
 def compact(budget: Budget) -> Budget:
