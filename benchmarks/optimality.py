@@ -1,7 +1,8 @@
 """How good the exact allocator's plans are proved to be, and in what time: value, bound, gap and seconds.
 
     python -m benchmarks.optimality --json optimality.json
-    python -m benchmarks.optimality --network densenet121 --budget 0.5 --scores l2 --options 16 --quantities latency,params
+    python -m benchmarks.optimality --network densenet121 --budget 0.5 --scores l2 --options 16
+    python -m benchmarks.optimality --quantities latency,params,memory --budget 0.8
 
 Nothing is measured: kernels cost what stairs as they are measured look like (whole blocks of 16 inputs and outputs,
 dearer off the grid), and every network is the published one with random weights.
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.networks import NETWORKS, export
-from pipeline.allocation import Budget, Choice, CostTable, Scores, allocate_exact
+from pipeline.allocation import Budget, Choice, CostTable, Scores, Unreachable, Width, allocate_exact
 from pipeline.costs import budgets_of
 from pipeline.goal import Bound, Quantity
 from pipeline.graph.channels import ChannelGroup
@@ -74,7 +75,7 @@ class _Stairs:
 
 
 def stairs_of(opened: Opened) -> tuple[CostTable, ...]:
-    """A kernel for every node: stairs over both widths where it multiplies, a line over its output's width elsewhere."""
+    """A kernel for every node: stairs over both widths where it multiplies, a line over its output's elsewhere."""
     model, channels = opened.model, opened.channels
     full = {group.id: group.channels for group in channels.groups}
     nodes = [node for node in model.proto.graph.node if node.output[0] in model.shapes]
@@ -83,7 +84,7 @@ def stairs_of(opened: Opened) -> tuple[CostTable, ...]:
     for node in nodes:
         out = width_of(model, channels, node.output[0])
         size = float(np.prod(model.shapes[node.output[0]]))
-        sides = (out,)
+        sides: tuple[Width, ...] = (out,)
         if node.op_type in LINEAR:
             read = width_of(model, channels, node.input[0])
             sides = (out,) if grouping_of(model, channels, node) else (read, out)
@@ -142,13 +143,18 @@ def solve(
     time_limit_s: float,
 ) -> Row:
     choices, budgets = problem_of(opened, scores_of(opened, kind), share, options, quantities)
+    size = (len(choices), sum(len(choice.options) for choice in choices))
     begun = time.perf_counter()
-    found = allocate_exact(choices, budgets, time_limit_s=time_limit_s)
+    try:
+        found = allocate_exact(choices, budgets, time_limit_s=time_limit_s)
+    except Unreachable:
+        seconds = time.perf_counter() - begun
+        return Row(name, kind, share, tuple(quantities), *size, 0.0, 0.0, 0.0, 0.0, "unreachable", "", seconds)
     seconds = time.perf_counter() - begun
     within = max(budget.at(found.channels) / budget.limit for budget in budgets)
     return Row(
-        name, kind, share, tuple(quantities), len(choices), sum(len(c.options) for c in choices), found.value,
-        found.bound, found.gap, within, found.status, found.solver, seconds,
+        name, kind, share, tuple(quantities), *size, found.value, found.bound, found.gap, within, found.status,
+        found.solver, seconds,
     )  # fmt: skip
 
 

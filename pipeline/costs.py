@@ -126,14 +126,18 @@ class _Product:
 
 
 def _sliced(model: Model, channels: Channels) -> dict[str, tuple[tuple[int, ...], dict[int, Width]]]:
-    """Floating-point initialisers with an axis that some free group may cut: dimensions, and the widths by axis."""
+    """Floating-point initialisers with an axis that some free group may cut: dimensions, and the widths by axis, those
+    that are read before those that are made."""
     dims = {t.name: tuple(t.dims) for t in model.proto.graph.initializer if t.data_type in FLOATING}
     terms: dict[str, dict[int, dict[str, int]]] = {}
+    read: set[tuple[str, int]] = set()
     for group in channels.free:
         for piece in group.slices:
             if piece.tensor in dims:
                 by_group = terms.setdefault(piece.tensor, {}).setdefault(piece.axis, {})
                 by_group[group.id] = int((piece.channel >= 0).sum()) // group.channels
+                if piece.role == "reads":
+                    read.add((piece.tensor, piece.axis))
     full = _full(channels)
     return {
         name: (
@@ -143,7 +147,7 @@ def _sliced(model: Model, channels: Channels) -> dict[str, tuple[tuple[int, ...]
                     tuple(sorted(by.items())),
                     dims[name][axis] - sum(step * full[group] for group, step in by.items()),
                 )
-                for axis, by in axes.items()
+                for axis, by in sorted(axes.items(), key=lambda entry: ((name, entry[0]) not in read, entry[0]))
             },
         )
         for name, axes in terms.items()

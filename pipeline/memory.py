@@ -53,16 +53,16 @@ def memory_rows(model: Model, channels: Channels) -> tuple[Row, ...]:
             switch = switches.get(name)
             for width, factor in parts[name]:
                 # A tensor as wide as a group that vanishes is gone by its own width then.
-                key = (width, switch) if switch is not None and width.terms != switch.terms else (width,)
+                key = (switch, width) if switch is not None and width.terms != switch.terms else (width,)
                 row[key] = row.get(key, 0.0) + factor
         rows[node] = row
     return tuple(
         Row(
             node,
             tuple(
-                CostTable(f"{node}: {_label(key)}", key, _Line(factor)) for key, factor in row.items() if key[0].terms
+                CostTable(f"{node}: {_label(key)}", key, _Line(factor)) for key, factor in row.items() if key[-1].terms
             ),
-            sum(factor for key, factor in row.items() if not key[0].terms),
+            sum(factor for key, factor in row.items() if not key[-1].terms),
         )
         for node, row in _undominated(rows).items()
     )
@@ -139,9 +139,9 @@ def _label(key: Sequence[Width]) -> str:
 
 @dataclass(frozen=True)
 class _Line:
-    """`factor` bytes for each channel; none where the branch, the second width, has vanished."""
+    """`factor` bytes for each channel, the last width; none where the branch, a width before it, has vanished."""
 
     factor: float
 
     def __call__(self, widths: tuple[int, ...]) -> float:
-        return 0.0 if 0 in widths[1:] else self.factor * widths[0]
+        return 0.0 if 0 in widths[:-1] else self.factor * widths[-1]

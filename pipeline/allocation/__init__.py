@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pipeline.allocation.exact import allocate_exact, minimum_cost
+from pipeline.allocation.exact import allocate_cheapest, allocate_exact, minimum_cost
+from pipeline.allocation.knapsack import allocate_knapsack
+from pipeline.allocation.netadapt import allocate_netadapt
 from pipeline.allocation.outcome import Allocation, Unreachable
 from pipeline.allocation.problem import Budget, Choice, CostTable, Option, Scores, Width, choices_from
+from pipeline.allocation.sensitivity import allocate_sensitivity
 from pipeline.allocation.threshold import allocate_threshold
-from pipeline.allocation.trial import Trial
+from pipeline.allocation.trial import Trial, needed
 from pipeline.allocation.uniform import allocate_uniform, keep
 from targets.errors import BadInput
 
@@ -16,6 +19,11 @@ ALLOCATORS: Mapping[str, Allocator] = {
     "exact": lambda scores, choices, budgets, trial: allocate_exact(choices, budgets),
     "uniform": lambda scores, choices, budgets, trial: allocate_uniform(choices, budgets),
     "threshold": lambda scores, choices, budgets, trial: allocate_threshold(scores, choices, budgets),
+    "knapsack": lambda scores, choices, budgets, trial: allocate_knapsack(choices, budgets),
+    "sensitivity": lambda scores, choices, budgets, trial: allocate_sensitivity(
+        choices, budgets, needed(trial, "sensitivity")
+    ),
+    "netadapt": lambda scores, choices, budgets, trial: allocate_netadapt(choices, budgets, needed(trial, "netadapt")),
 }
 
 
@@ -44,7 +52,11 @@ __all__ = [
     "Unreachable",
     "Width",
     "allocate",
+    "allocate_cheapest",
     "allocate_exact",
+    "allocate_knapsack",
+    "allocate_netadapt",
+    "allocate_sensitivity",
     "allocate_threshold",
     "allocate_uniform",
     "choices_from",

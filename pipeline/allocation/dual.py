@@ -99,7 +99,7 @@ def cheapest(relaxation: Relaxation, weights: Array) -> tuple[float, Point]:
     total, at = relaxation.elimination.minimise(_weighted(relaxation, weights))
     lines = relaxation.constants.copy()
     for scope, (own, stack) in relaxation.stacks.items():
-        lines[own] += stack[(slice(None), *(at[v] for v in scope))]
+        lines[own] += stack.reshape(len(own), -1)[:, np.ravel_multi_index([at[v] for v in scope], stack.shape[1:])]
     plan = {choice.group: choice.options[at[n]].channels for n, choice in enumerate(relaxation.choices)}
     return total + float(weights @ relaxation.constants), Point(plan, lines)
 
@@ -111,12 +111,11 @@ def least_with(relaxation: Relaxation, weights: Array) -> dict[str, Array]:
     return {choice.group: found[number] + constant for number, choice in enumerate(relaxation.choices)}
 
 
-def ascend(relaxation: Relaxation, *, deadline: float, gap: float, target: float = 1.0) -> Ascent:
+def ascend(relaxation: Relaxation, *, deadline: float, gap: float) -> Ascent:
     """Raise the bound until prices can add no more than CLOSE, until a plan within the rows is within `gap` of it, or
-    until `deadline` (time.monotonic). With `target` 0 it is the least miss of the rows, weighted, that is bounded: above
-    0, no plan holds them all."""
+    until `deadline` (time.monotonic)."""
     rows = len(relaxation.constants) - 1
-    value, first = cheapest(relaxation, np.array([target, *np.zeros(rows)]))
+    value, first = cheapest(relaxation, np.eye(1 + rows)[0])
     found = Ascent(value, np.zeros(rows), [first])
     for row in np.flatnonzero(first.lines[1:] > 0):  # the others hold at the best of all plans
         least, point = cheapest(relaxation, np.eye(1 + rows)[1 + row])
@@ -125,18 +124,16 @@ def ascend(relaxation: Relaxation, *, deadline: float, gap: float, target: float
             found.hopeless = int(row)
             return found
     for number in range(MOST_ITERATIONS if rows else 0):
-        within = min(
-            (p.lines[0] * target for p in found.points if p.lines[1:].max(initial=-1.0) <= 0), default=math.inf
-        )
-        ceiling, proposed = _propose(found.points, target, rows)
+        within = min((p.lines[0] for p in found.points if p.lines[1:].max(initial=-1.0) <= 0), default=math.inf)
+        ceiling, proposed = _propose(found.points, rows)
         close = max(CLOSE, 0.5 * gap * abs(found.bound)) if within < math.inf else CLOSE
-        if min(ceiling, within) - found.bound <= close or (not target and found.bound > 0):
+        if min(ceiling, within) - found.bound <= close:
             break
         if number >= FEWEST_ITERATIONS and time.monotonic() > deadline:
             break
         tries = [proposed] if rows == 1 else [SMOOTHING * found.prices + (1 - SMOOTHING) * proposed, proposed]
         for prices in tries:
-            value, point = cheapest(relaxation, np.array([target, *prices]))
+            value, point = cheapest(relaxation, np.array([1.0, *prices]))
             found.points.append(point)
             if value > found.bound:
                 found.bound, found.prices = value, prices
@@ -144,20 +141,16 @@ def ascend(relaxation: Relaxation, *, deadline: float, gap: float, target: float
     return found
 
 
-def _propose(points: Sequence[Point], target: float, rows: int) -> tuple[float, Array]:
+def _propose(points: Sequence[Point], rows: int) -> tuple[float, Array]:
     """The prices at which the plans known so far allow the greatest bound, and that bound."""
     from scipy.optimize import linprog  # slow to import
 
     lines = np.array([point.lines for point in points])
     above = np.hstack([np.ones((len(points), 1)), -lines[:, 1:]])
-    limits = target * lines[:, 0]
-    if not target:  # prices are shares then
-        above = np.vstack([above, np.concatenate([[0.0], np.ones(rows)])])
-        limits = np.append(limits, 1.0)
     result = linprog(
         np.concatenate([[-1.0], np.zeros(rows)]),
         A_ub=above,
-        b_ub=limits,
+        b_ub=lines[:, 0],
         bounds=[(None, None)] + [(0.0, HIGHEST_PRICE)] * rows,
         method="highs",
     )

@@ -106,7 +106,8 @@ class Elimination:
     def _positions(self, step: Step) -> tuple[np.ndarray, ...]:
         """For every entry over `out`, its place over `scope`."""
         variable = self.variables[step.variable]
-        assert variable.parents is not None and variable.index is not None
+        assert variable.parents is not None
+        assert variable.index is not None
         first, second = variable.parents
         index = variable.index if first < second else variable.index.T
         places = []

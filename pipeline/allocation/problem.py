@@ -49,7 +49,7 @@ class Width:
 
 @dataclass(frozen=True)
 class CostTable:
-    """Cost of one kernel over the widths of 0 to 3 tensor axes; axes may share groups.
+    """Cost of one kernel over the widths of 0 to 3 tensor axes; axes may share groups. The last is what it makes.
 
     `cost` is pure and answers for every combination of widths the options can reach, width 0 included where it is
     offered.

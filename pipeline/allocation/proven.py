@@ -87,10 +87,9 @@ def _best(
 ) -> Mapping[str, int] | None:
     """The best plan within the rows that a local search reaches from what the prices gave; the first that is within
     `gap` of `bound`."""
-    points = list(ascent.points)
-    for more in PRICED_UP if len(rows) > 1 else ():
-        points.append(cheapest(relaxation, np.array([1.0, *(more * ascent.prices)]))[1])
-    priced = np.array([1.0, *ascent.prices])
+    dearer = PRICED_UP if len(rows) > 1 else ()
+    more = [cheapest(relaxation, np.array([1.0, *(times * ascent.prices)]))[1] for times in dearer]
+    points = [*ascent.points, *more]
     priced = np.array([1.0, *ascent.prices])
     points.sort(key=lambda point: float(priced @ point.lines))
     starts = {tuple(sorted(point.plan.items())): point.plan for point in points}.values()
