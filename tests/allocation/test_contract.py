@@ -81,7 +81,7 @@ def test_allocators_that_try_plans_out_ask_for_a_trial(name: str) -> None:
 
 def test_knapsack_counts_what_a_producer_saves_and_not_its_readers() -> None:
     scores = {"early": np.ones(16), "late": np.ones(16)}
-    choices = choices_from(scores, {group: (8, 16) for group in scores})
+    choices = choices_from(scores, dict.fromkeys(scores, (8, 16)))
     # Thinning `early` saves its reader 100; thinning `late` saves its producer 60. Either is enough.
     reader = CostTable("reader", (over("early"), over("late")), lambda w: 100.0 * (w[0] > 8) + 60.0 * (w[1] > 8))
     budget = Budget("latency", 105.0, (reader,))
