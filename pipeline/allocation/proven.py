@@ -22,6 +22,7 @@ from pipeline.allocation.solver import minimise
 DUAL = "dual"
 BOUND_MARGIN = 1e-7  # relative; what tolerances and sums in floating point may hide from a bound
 DUAL_SHARE = 0.4  # of the time: prices beyond that are left to the program
+PROGRAM_SHARE = 0.9  # of what is left: the solver looks at its clock now and then only
 PRICED_UP = (1.01, 1.03, 1.1, 1.3, 2.0)  # times the best prices: plans that hold the rows, where the best ones do not
 POLISHED = 6  # plans; the rest is rarely better
 RULED_OUT = 0.5  # of the gap: options that could better the plan by less are left out of the program
@@ -58,12 +59,12 @@ def least_of(
             cost = target.at(best)
             threshold = cost - RULED_OUT * gap * max(abs(cost), abs(bound))
             offered = _not_ruled_out(choices, relaxation, ascent, best, threshold)
-    left = time_limit_s - (time.monotonic() - begun)
     done = best is not None and relative_gap(bound, target.at(best)) <= gap
-    if done or (relaxation is not None and left <= 0):
+    if done or (relaxation is not None and time.monotonic() - begun >= time_limit_s):
         return Proven(best, bound, exact=True, solver=DUAL)
     program = formulate(offered, [target, *rows])
     aim, *limits = program.budgets
+    left = PROGRAM_SHARE * (time_limit_s - (time.monotonic() - begun))
     solved = minimise(program, aim.weights, limits, time_limit_s=left, gap=gap)
     solver = HIGHS if relaxation is None else f"{DUAL}, then {HIGHS}"
     if solved.infeasible and best is None:

@@ -12,12 +12,12 @@ from targets.errors import BadInput
 from tests.stages.networks import images, opened
 
 
-def trial_of(family: str, **settings: int) -> tuple[NetworkTrial, dict[str, np.ndarray], Model]:
+def trial_of(family: str, updates: int = 2) -> tuple[NetworkTrial, dict[str, np.ndarray], Model]:
     net = opened(family)
     groups = groups_to_cut(net.channels)
     scores = score_channels(net.model, net.channels, groups, criterion="l2", normalisation="l2")
-    sizes = {"updates": 2, "count": 32} | settings
-    return NetworkTrial(net.model, net.channels, scores, images(160), **sizes), scores, net.model
+    trial = NetworkTrial(net.model, net.channels, scores, images(160), updates=updates, count=32)
+    return trial, scores, net.model
 
 
 def test_loss_grows_as_channels_go_and_the_same_plan_has_the_same_loss() -> None:
