@@ -27,6 +27,7 @@ def allocate_netadapt(choices: Sequence[Choice], budgets: Sequence[Budget], tria
     ledger = Ledger(budgets, widest(choices))
     uncut = list(ledger.totals)
     step = STEP
+    trial.adopt(ledger.plan)  # an earlier call may have left it anywhere
     while (missed := _missed(budgets, ledger)) is not None:
         wanted = max(budgets[missed].limit, ledger.totals[missed] - step * abs(uncut[missed]))
         proposals = _proposals(choices, ledger, missed, wanted)

@@ -17,7 +17,8 @@ class Trial(Protocol):
         ...
 
     def adopt(self, channels: Mapping[str, int]) -> None:
-        """Go on from this plan: a short fine-tune of the network at these widths."""
+        """Go on from this plan: a short fine-tune of the network at these widths. The uncut plan goes back to the
+        network as it was at first."""
         ...
 
 

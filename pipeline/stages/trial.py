@@ -47,14 +47,15 @@ class NetworkTrial:
         seed: int = 0,
     ) -> None:
         self._original = self._model = model
-        self._channels = channels
+        self._uncut = self._channels = channels
         self._scores = scores
         self._samples = samples
         self._config = replace(config, seed=seed)
         self._updates = updates
         self._batches = list(take(samples, count, seed).batches(BATCH))
-        self._kept = {group: tuple(range(len(values))) for group, values in scores.items()}
+        self._kept = self._all = {group: tuple(range(len(values))) for group, values in scores.items()}
         self._losses: dict[tuple[tuple[str, int], ...], float] = {}
+        self._uncut_losses = self._losses  # kept for good: a table of sensitivities is asked for again and again
         self._adopted = 0
         self._teacher: list[list[Any]] | None = None
 
@@ -66,9 +67,13 @@ class NetworkTrial:
         return self._losses[key]
 
     def adopt(self, channels: Mapping[str, int]) -> None:
-        """Go on from this plan, after a short fine-tune."""
+        """Go on from this plan, after a short fine-tune; from the network as it was given where nothing is cut."""
         from pipeline.stages.recovering import recover_model  # torch
 
+        if all(channels.get(group, len(present)) == len(present) for group, present in self._all.items()):
+            self._model, self._channels, self._kept = self._original, self._uncut, self._all
+            self._losses, self._adopted = self._uncut_losses, 0
+            return
         chosen = self._choose(channels)
         smaller = self._cut(chosen)
         self._adopted += 1

@@ -18,5 +18,6 @@ class Formula:
         return self._healed * float(1.0 - kept / sum(sum(values) for values in self._scores.values()))
 
     def adopt(self, channels: Mapping[str, int]) -> None:
-        self._healed *= 0.5
+        uncut = all(channels[group] == len(values) for group, values in self._scores.items())
+        self._healed = 1.0 if uncut else 0.5 * self._healed
         self.adopted.append(dict(channels))

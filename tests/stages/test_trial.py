@@ -48,8 +48,11 @@ def test_adopting_trains_and_goes_on_from_there() -> None:
     assert trial.loss(half) < untrained
     assert trial.loss(third) > trial.loss(half)
     assert model.proto.SerializeToString() == before
+    full = {group: len(values) for group, values in scores.items()}
     with pytest.raises(BadInput, match="cannot be tried any more"):
-        trial.loss({group: len(values) for group, values in scores.items()})
+        trial.loss(full)
+    trial.adopt(full)
+    assert trial.loss(half) == untrained
 
 
 def test_branches_may_vanish_in_a_trial_and_stay_away() -> None:
