@@ -22,6 +22,7 @@ from pipeline.allocation.solver import minimise
 DUAL = "dual"
 BOUND_MARGIN = 1e-7  # relative; what tolerances and sums in floating point may hide from a bound
 DUAL_SHARE = 0.4  # of the time: prices beyond that are left to the program
+SEARCH_SHARE = 0.5  # of the time, that after which no further plan is polished
 PROGRAM_SHARE = 0.9  # of what is left: the solver looks at its clock now and then only
 PRICED_UP = (1.01, 1.03, 1.1, 1.3, 2.0)  # times the best prices: plans that hold the rows, where the best ones do not
 POLISHED = 6  # plans; the rest is rarely better
@@ -54,7 +55,7 @@ def least_of(
         bound = _below(float(ascent.bound * relaxation.scale[0]))
         if ascent.hopeless:
             return Proven(None, bound, exact=True, solver=DUAL, infeasible=True)
-        best = _best(choices, target, rows, relaxation, ascent, bound, gap)
+        best = _best(choices, target, rows, relaxation, ascent, bound, gap, begun + SEARCH_SHARE * time_limit_s)
         if best is not None and relative_gap(bound, target.at(best)) > gap:
             cost = target.at(best)
             threshold = cost - RULED_OUT * gap * max(abs(cost), abs(bound))
@@ -85,9 +86,10 @@ def _best(
     ascent: Ascent,
     bound: float,
     gap: float,
+    deadline: float,
 ) -> Mapping[str, int] | None:
     """The best plan within the rows that a local search reaches from what the prices gave; the first that is within
-    `gap` of `bound`."""
+    `gap` of `bound`, or that there is at the deadline."""
     dearer = PRICED_UP if len(rows) > 1 else ()
     more = [cheapest(relaxation, np.array([1.0, *(times * ascent.prices)]))[1] for times in dearer]
     points = [*ascent.points, *more]
@@ -98,7 +100,7 @@ def _best(
     beyond = [plan for plan in starts if not holds(rows, plan)][:POLISHED]
     best: Mapping[str, int] | None = None
     for start in (*within, *beyond):
-        if best is not None and relative_gap(bound, target.at(best)) <= gap:
+        if best is not None and (relative_gap(bound, target.at(best)) <= gap or time.monotonic() > deadline):
             break
         held = start if start in within else repair(choices, target, rows, start)
         plans = [plan for plan in (best, held and polish(choices, target, rows, held)) if plan is not None]
