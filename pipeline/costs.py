@@ -1,4 +1,4 @@
-"""What a plan costs on paper, as tables over widths: parameters, multiply-adds, activations, bytes moved."""
+"""What a plan costs on paper, as tables over widths: parameters, multiply-adds, activations, bytes moved, memory."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +12,10 @@ from pipeline.graph.couple import Channels
 from pipeline.graph.flops import node_flops, parameters
 from pipeline.graph.model import Model
 from pipeline.latency.sites import width_of
+from pipeline.memory import BYTES_PER_ELEMENT, memory_rows, peak_memory
 from targets.errors import BadInput
 
 FLOATING = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
-BYTES_PER_ELEMENT = 4
 Tables = tuple[CostTable, ...]
 
 
@@ -42,8 +42,8 @@ def flops_tables(model: Model, channels: Channels) -> Tables:
     return tuple(found)
 
 
-def memory_tables(model: Model, channels: Channels) -> Tables:
-    """Bytes of every activation."""
+def activation_tables(model: Model, channels: Channels) -> Tables:
+    """Bytes of every activation: what the sum of all is regularised by. The peak is another matter, see memory_rows."""
     return tuple(
         CostTable(name, (width,), _Product(size / width.at(_full(channels))))
         for name, (width, size) in _activations(model, channels).items()
@@ -69,9 +69,18 @@ def bytes_tables(model: Model, channels: Channels) -> Tables:
 PAPER_COSTS: Mapping[str, Callable[[Model, Channels], Tables]] = {
     "flops": flops_tables,
     "params": parameter_tables,
-    "memory": memory_tables,
+    "memory": activation_tables,
     "bytes": bytes_tables,
 }
+
+
+def budgets_of(bound: Bound, model: Model, channels: Channels) -> tuple[Budget, ...]:
+    """The budgets that a bound on anything but latency sets: several for peak memory, else one."""
+    if bound.quantity != "memory":
+        return (budget_of(bound, model, channels),)
+    limit = bound.against(peak_memory(model))
+    rows = memory_rows(model, channels)
+    return tuple(Budget("memory", limit, row.tables, row.constant, where=row.node) for row in rows)
 
 
 def budget_of(bound: Bound, model: Model, channels: Channels) -> Budget:
@@ -117,14 +126,18 @@ class _Product:
 
 
 def _sliced(model: Model, channels: Channels) -> dict[str, tuple[tuple[int, ...], dict[int, Width]]]:
-    """Floating-point initialisers with an axis that some free group may cut: dimensions, and the widths by axis."""
+    """Floating-point initialisers with an axis that some free group may cut: dimensions, and the widths by axis, those
+    that are read before those that are made."""
     dims = {t.name: tuple(t.dims) for t in model.proto.graph.initializer if t.data_type in FLOATING}
     terms: dict[str, dict[int, dict[str, int]]] = {}
+    read: set[tuple[str, int]] = set()
     for group in channels.free:
         for piece in group.slices:
             if piece.tensor in dims:
                 by_group = terms.setdefault(piece.tensor, {}).setdefault(piece.axis, {})
                 by_group[group.id] = int((piece.channel >= 0).sum()) // group.channels
+                if piece.role == "reads":
+                    read.add((piece.tensor, piece.axis))
     full = _full(channels)
     return {
         name: (
@@ -134,7 +147,7 @@ def _sliced(model: Model, channels: Channels) -> dict[str, tuple[tuple[int, ...]
                     tuple(sorted(by.items())),
                     dims[name][axis] - sum(step * full[group] for group, step in by.items()),
                 )
-                for axis, by in axes.items()
+                for axis, by in sorted(axes.items(), key=lambda entry: ((name, entry[0]) not in read, entry[0]))
             },
         )
         for name, axes in terms.items()

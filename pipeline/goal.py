@@ -1,4 +1,4 @@
-"""Goals and gates: what `latency<=8ms,params<=0.5x` means, in nanoseconds, multiply-adds and counts."""
+"""Goals and gates: what `latency<=8ms,params<=0.5x` means, in nanoseconds, multiply-adds, counts and bytes."""
 
 import math
 import re
@@ -7,12 +7,16 @@ from typing import Literal
 
 from targets.errors import BadInput
 
-Quantity = Literal["latency", "flops", "params"]
+Quantity = Literal["latency", "flops", "params", "memory"]
 
-FORMS = "latency<=8ms, latency<=0.5x, speedup>=2x, flops<=0.5x, flops<=300M, params<=0.5x, params<=2M; joined by commas"
+FORMS = (
+    "latency<=8ms, latency<=0.5x, speedup>=2x, flops<=0.5x, flops<=300M, params<=0.5x, params<=2M, memory<=0.5x, "
+    "memory<=2MB; joined by commas"
+)
 NANOSECONDS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9}  # both code points that mean micro
 COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
-UNITS: dict[Quantity, dict[str, float]] = {"latency": NANOSECONDS, "flops": COUNTS, "params": COUNTS}
+BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
+UNITS: dict[Quantity, dict[str, float]] = {"latency": NANOSECONDS, "flops": COUNTS, "params": COUNTS, "memory": BYTES}
 
 NUMBER = r"(?P<number>\d+(?:\.\d+)?(?:e[+-]?\d+)?|\.\d+)"
 TERM = re.compile(rf"(?P<name>[a-z]+)\s*(?P<sign><=|>=)\s*{NUMBER}\s*(?P<unit>[a-zµμ]*)")
@@ -21,7 +25,8 @@ DURATION = re.compile(rf"{NUMBER}\s*(?P<unit>[a-zµμ]+)")
 
 @dataclass(frozen=True)
 class Bound:
-    """At most `limit`: nanoseconds, multiply-adds or parameters, or a share (0 to 1) of the uncut network's."""
+    """At most `limit`: nanoseconds, multiply-adds, parameters or bytes of activations alive at one time, or a share (0
+    to 1) of the uncut network's."""
 
     quantity: Quantity
     limit: float

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ class Width:
 
 @dataclass(frozen=True)
 class CostTable:
-    """Cost of one kernel over the widths of 0 to 3 tensor axes; axes may share groups.
+    """Cost of one kernel over the widths of 0 to 3 tensor axes; axes may share groups. The last is what it makes.
 
     `cost` is pure and answers for every combination of widths the options can reach, width 0 included where it is
     offered.
@@ -64,38 +65,78 @@ class CostTable:
 
 @dataclass(frozen=True)
 class Budget:
-    """`constant` + the sum of the tables may not exceed `limit`."""
+    """`constant` + the sum of the tables may not exceed `limit`, nor fall below `least`.
+
+    A quantity that is the largest of several sums (peak memory) takes one budget for each, told apart by `where`; what
+    the quantity comes to is the largest of them.
+    """
 
     quantity: str
     limit: float
     tables: tuple[CostTable, ...]
     constant: float = 0.0
+    least: float = -math.inf
+    where: str = ""
 
     def at(self, channels: Mapping[str, int]) -> float:
         return self.constant + math.fsum(table.at(channels) for table in self.tables)
 
     def allows(self, cost: float) -> bool:
-        return cost <= self.limit + LIMIT_SLACK * max(abs(self.limit), abs(cost))
+        return self.excess(cost) == 0
+
+    def excess(self, cost: float) -> float:
+        """By how much the cost lies outside the budget; 0 within."""
+        over = cost - self.limit if cost > self.limit + LIMIT_SLACK * max(abs(self.limit), abs(cost)) else 0.0
+        under = self.least - cost if cost < self.least - LIMIT_SLACK * max(abs(self.least), abs(cost)) else 0.0
+        return max(over, under)
+
+    @property
+    def title(self) -> str:
+        """The quantity, and where."""
+        return f"{self.quantity} at {self.where}" if self.where else self.quantity
 
 
-def choices_from(scores: Scores, candidates: Mapping[str, Sequence[int]], *, floor: float = 0.0) -> tuple[Choice, ...]:
+def choices_from(
+    scores: Scores,
+    candidates: Mapping[str, Sequence[int]],
+    *,
+    floor: float = 0.0,
+    floors: Sequence[tuple[str, float]] = (),
+) -> tuple[Choice, ...]:
     """Options at the candidate channel counts; keeping n is worth the sum of the n largest scores.
 
     The uncut width is always on offer; a group without candidates keeps it. `floor` is the least share of a group's
-    channels that stays, never below one channel; 0 among the candidates (the branch may vanish) is exempt.
+    channels that stays, never below one channel; 0 among the candidates (the branch may vanish) is exempt. `floors`
+    are pairs of a pattern (as a shell's, on group ids) and the share that its groups keep; the last that matches
+    counts. BadInput for a pattern that matches no group.
     """
-    if not 0.0 <= floor <= 1.0:
-        raise BadInput(f"The floor is a share of each group's channels, between 0 and 1; it was {floor}.")
+    shares = floors_of(list(scores), floor, floors)
     choices = []
     for group, score in scores.items():
         if not np.all(np.isfinite(score)):
             raise BadInput(f"The scores of group {group} are not finite. Check the criterion and its data.")
         full = len(score)
-        least = max(1, math.ceil(floor * full - 1e-9))
+        least = max(1, math.ceil(shares[group] * full - 1e-9))
         counts = {n for n in candidates.get(group, ()) if n == 0 or least <= n <= full} | {full}
         best = np.concatenate([[0.0], np.cumsum(np.sort(np.asarray(score, np.float64))[::-1])])
         choices.append(Choice(group, tuple(Option(n, float(best[n])) for n in sorted(counts))))
     return tuple(choices)
+
+
+def floors_of(groups: Sequence[str], floor: float, floors: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Group -> least share of its channels that stays."""
+    found = dict.fromkeys(groups, floor)
+    for pattern, share in (("*", floor), *floors):
+        if not 0.0 <= share <= 1.0:
+            raise BadInput(f"The floor is a share of each group's channels, between 0 and 1; it was {share}.")
+        matched = [group for group in groups if fnmatchcase(group, pattern)]
+        if not matched and groups and pattern != "*":
+            raise BadInput(
+                f"No group that may be cut matches {pattern!r}, so it takes no floor. The groups are listed by: "
+                "cutback inspect MODEL"
+            )
+        found.update(dict.fromkeys(matched, share))
+    return found
 
 
 def validate(choices: Sequence[Choice], budgets: Sequence[Budget]) -> None:
@@ -108,12 +149,14 @@ def validate(choices: Sequence[Choice], budgets: Sequence[Budget]) -> None:
         if not all(math.isfinite(option.value) for option in choice.options):
             raise BadInput(f"The importance of group {choice.group} is not finite. Check the criterion and its data.")
         seen.add(choice.group)
-    quantities = [budget.quantity for budget in budgets]
-    if len(set(quantities)) < len(quantities):
-        raise BadInput(f"Each quantity takes one limit; the budgets are for {', '.join(quantities)}.")
+    titles = [budget.title for budget in budgets]
+    if len(set(titles)) < len(titles):
+        raise BadInput(f"Each quantity takes one limit; the budgets are for {', '.join(titles)}.")
     for budget in budgets:
         if not math.isfinite(budget.limit):
             raise BadInput(f"The limit on {budget.quantity} is {budget.limit}; give a finite number.")
+        if not budget.least <= budget.limit:
+            raise BadInput(f"{budget.quantity} shall be at least {budget.least:g} and at most {budget.limit:g}.")
         for table in budget.tables:
             for group in (group for width in table.widths for group, _ in width.terms):
                 if group not in seen:
@@ -132,6 +175,15 @@ def narrowest(choices: Sequence[Choice]) -> dict[str, int]:
 
 def holds(budgets: Sequence[Budget], channels: Mapping[str, int]) -> bool:
     return all(budget.allows(budget.at(channels)) for budget in budgets)
+
+
+def costs_of(budgets: Sequence[Budget], channels: Mapping[str, int]) -> dict[str, float]:
+    """What the plan costs in every quantity; the largest where several budgets share one."""
+    costs: dict[str, float] = {}
+    for budget in budgets:
+        cost = budget.at(channels)
+        costs[budget.quantity] = max(costs.get(budget.quantity, cost), cost)
+    return costs
 
 
 def best_value(choices: Sequence[Choice]) -> float:

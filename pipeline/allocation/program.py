@@ -19,11 +19,16 @@ ROW_SCALE = 1e2  # a budget's row is scaled to this, so that the solver's tolera
 
 
 class BudgetRow(NamedTuple):
-    """weights . columns <= limit, both in units of the budget's quantity times `scale`; constants are taken off."""
+    """weights . columns <= limit, both in units of the budget's quantity times `scale`, without its `constant`."""
 
     weights: Array
     limit: float
     scale: float
+    constant: float
+
+    def in_units(self, cost: float) -> float:
+        """weights . columns as a cost in the budget's unit."""
+        return cost / self.scale + self.constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +44,6 @@ class Program:
     high: Array
     budgets: tuple[BudgetRow, ...]
     exact: bool  # False where a sum was thinned: plans may then cost more than the rows say, never less
-
-    def value(self) -> Array:
-        """The kept importance as factors of the columns."""
-        factors = np.zeros(len(self.integer))
-        for choice in self.choices:
-            factors[self.options[choice.group]] = [option.value for option in choice.options]
-        return factors
 
 
 def formulate(choices: Sequence[Choice], budgets: Sequence[Budget]) -> Program:
@@ -93,7 +91,7 @@ def _bracket(draft: Draft, selector: Selector, parts: Sequence[tuple[Columns, Ar
     """
     columns = draft.add(len(selector), integer=True)
     draft.one_of(columns)
-    unit = max(abs(value) for member in selector.members for value in member)
+    unit = max(abs(value) for member in selector.members for value in member) or 1
     for bound, low, high in ((min, -np.inf, 0.0), (max, 0.0, np.inf)):
         ends = np.array([float(bound(member)) for member in selector.members])
         draft.constrain([(columns, ends / unit), *((c, -values / unit) for c, values in parts)], low, high)
@@ -107,4 +105,4 @@ def _row(
     for axes, array in costs.arrays.items():
         np.add.at(weights, joint[axes].ravel(), array.ravel())
     scale = ROW_SCALE / (max(abs(full - costs.constant), abs(budget.limit - costs.constant)) or 1.0)
-    return BudgetRow(weights * scale, (budget.limit - costs.constant) * scale, scale)
+    return BudgetRow(weights * scale, (budget.limit - costs.constant) * scale, scale, costs.constant)

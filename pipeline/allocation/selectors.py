@@ -72,13 +72,18 @@ def find_selectors(choices: Sequence[Choice], budgets: Sequence[Budget]) -> dict
     options = {choice.group: [option.channels for option in choice.options] for choice in choices}
     single: dict[Terms, list[int]] = {((group, 1),): counts for group, counts in options.items()}
     shapes = {axes_of(table) for budget in budgets for table in budget.tables}
-    sums = {terms: reachable(terms, options) for terms in sorted({t for axes in shapes for t in axes if len(t) > 1})}
+    sums = {terms: reachable(terms, options) for terms in sorted(asked_sums(budgets))}
     for most in MAX_SUM_VALUES:
         members = {terms: thin(values, most) for terms, values in sums.items()}
         members |= {terms: thin(values, len(values)) for terms, values in single.items()}
         if sum(math.prod(len(members[terms]) for terms in axes) for axes in shapes) <= MAX_ENTRIES:
             break
     return {terms: Selector(terms, members[terms]) for terms in (*single, *sums)}
+
+
+def asked_sums(budgets: Sequence[Budget]) -> set[Terms]:
+    """The sums of several groups that some table depends on."""
+    return {terms for budget in budgets for table in budget.tables for terms in axes_of(table) if len(terms) > 1}
 
 
 def axes_of(table: CostTable) -> tuple[Terms, ...]:

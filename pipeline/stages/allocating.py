@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.allocation import Allocation, Budget, Scores, Unreachable, allocate
-from pipeline.costs import budget_of
+from pipeline.costs import budgets_of
 from pipeline.goal import Bound, Goal
 from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.model import save
@@ -207,9 +207,10 @@ def _round(
 
 def _paper_budgets(opened: Opened, groups: Sequence[ChannelGroup], goal: Goal, full: Mapping[str, int]) -> list[Budget]:
     return [
-        settle_budget(budget_of(bound, opened.model, opened.channels), groups, full)
+        settle_budget(budget, groups, full)
         for bound in goal.bounds
         if bound.quantity != "latency"
+        for budget in budgets_of(bound, opened.model, opened.channels)
     ]
 
 

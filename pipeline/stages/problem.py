@@ -29,12 +29,13 @@ def make_choices(
     *,
     floor: float,
     vanish: bool,
+    floors: Sequence[tuple[str, float]] = (),
 ) -> tuple[Choice, ...]:
     """Options and their worth. A group inside a branch goes with the branch: it keeps a width of its own as long as the
-    branch lives, and what it is worth is taken off the branch's empty option."""
+    branch lives, and what it is worth is taken off the branch's empty option. `floors`: (pattern, share) pairs."""
     inner = {group.id: group.vanishes_with for group in groups if group.vanishes_with and not group.vanishes}
     offered = {group.id: [n for n in candidates[group.id] if n or (vanish and group.vanishes)] for group in groups}
-    choices = choices_from({group.id: scores[group.id] for group in groups}, offered, floor=floor)
+    choices = choices_from({group.id: scores[group.id] for group in groups}, offered, floor=floor, floors=floors)
     lost: dict[str, float] = {}
     for group_id, outer in inner.items():
         lost[outer] = lost.get(outer, 0.0) + float(np.sum(scores[group_id]))
@@ -64,7 +65,7 @@ def with_branches(
         switches = sorted(outer for outer in inside if outer in present)
         if switches:
             axes = tuple(Width(((outer, 1),)) for outer in switches)
-            found.append(CostTable(table.name, (*widths, *axes), _Switched(table, len(widths))))
+            found.append(CostTable(table.name, (*axes, *widths), _Switched(table, len(axes))))
         else:
             found.append(CostTable(table.name, widths, table.cost))
     return tuple(found)
@@ -85,13 +86,13 @@ def complete(channels: Mapping[str, int], groups: Sequence[ChannelGroup], decide
 
 @dataclass(frozen=True, eq=False)
 class _Switched:
-    """The cost of the first `count` widths, or nothing where one of the others is zero."""
+    """The cost of all but the first `count` widths, or nothing where one of those is zero."""
 
     table: CostTable
     count: int
 
     def __call__(self, widths: tuple[int, ...]) -> float:
-        return 0.0 if 0 in widths[self.count :] else float(self.table.cost(widths[: self.count]))
+        return 0.0 if 0 in widths[: self.count] else float(self.table.cost(widths[self.count :]))
 
 
 def _settled(width: Width, present: set[str], decided: Mapping[str, int]) -> Width:

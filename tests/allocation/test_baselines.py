@@ -10,15 +10,12 @@ from pipeline.allocation import (
     Budget,
     CostTable,
     Option,
-    Unreachable,
     allocate,
-    allocate_exact,
     allocate_threshold,
     allocate_uniform,
     choices_from,
     keep,
 )
-from pipeline.allocation.problem import holds
 from targets.errors import BadInput
 from tests.allocation.problems import over
 
@@ -95,17 +92,24 @@ def test_threshold_floor_keeps_a_layer_from_collapsing() -> None:
     assert found.channels["b"] == 4
 
 
-@pytest.mark.parametrize("name", ["uniform", "threshold", "exact"])
-def test_every_allocator_holds_the_budget_and_says_when_it_cannot(name: str) -> None:
-    choices = choices_from(SCORES, CANDIDATES)
-    budgets = [product_budget(700.0), Budget("params", 60.0, (CostTable("p", (over("a", "b"),), lambda w: w[0]),))]
-    found = allocate(name, SCORES, choices, budgets)
-    assert holds(budgets, found.channels)
-    assert found.value <= allocate_exact(choices, budgets, gap=0.0).value + 1e-9 <= found.bound + 1e-6
-    with pytest.raises(Unreachable, match="best reachable"):
-        allocate(name, SCORES, choices, [product_budget(-1.0)])
-
-
 def test_unknown_allocator_lists_the_known_ones() -> None:
     with pytest.raises(BadInput, match=", ".join(ALLOCATORS)):
         allocate("magic", SCORES, (), [])
+
+
+def test_floor_of_the_last_pattern_that_matches_counts() -> None:
+    scores = {name: np.ones(16) for name in ("layer1.a", "layer1.b", "layer2.a")}
+    candidates = {name: range(1, 17) for name in scores}
+    choices = choices_from(scores, candidates, floor=0.25, floors=[("layer1.*", 0.5), ("*.b", 0.75)])
+    assert [choice.options[0].channels for choice in choices] == [8, 12, 4]
+
+
+def test_floor_for_groups_that_are_not_there_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"No group that may be cut matches 'ghost\*'"):
+        choices_from({"a": np.ones(4)}, {}, floors=[("ghost*", 0.5)])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_floor_outside_zero_to_one_is_refused(share: float) -> None:
+    with pytest.raises(BadInput, match="share of each group's channels"):
+        choices_from({"a": np.ones(4)}, {}, floors=[("a", share)])

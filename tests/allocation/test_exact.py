@@ -12,10 +12,13 @@ from pipeline.allocation import (
     Width,
     allocate_exact,
     choices_from,
+    elimination,
     minimum_cost,
     selectors,
 )
+from pipeline.allocation.dual import ascend, relax
 from pipeline.allocation.problem import holds, value_of
+from pipeline.allocation.target import importance, negated
 from targets.errors import BadInput, GoalNotMet
 from tests.allocation.problems import best_plan, every_plan, over, random_budgets, random_choices
 
@@ -40,9 +43,40 @@ def test_finds_what_exhaustive_search_finds(seed: int, budgets: int) -> None:
     assert found.value == value_of(choices, found.channels)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_without_elimination_the_program_alone_finds_the_best(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elimination, "MOST_ENTRIES", 0)
+    rng = np.random.default_rng([seed, 78])
+    choices = random_choices(rng, groups=5)
+    limits = random_budgets(rng, choices, 2)
+    best = best_plan(choices, limits)
+    if best is None:
+        with pytest.raises(GoalNotMet):
+            allocate_exact(choices, limits)
+        return
+    found = allocate_exact(choices, limits, gap=0.0)
+    assert found.value == pytest.approx(best, abs=TOLERANCE)
+    assert found.bound >= best - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_without_the_program_prices_alone_give_a_bound_that_holds(seed: int) -> None:
+    rng = np.random.default_rng([seed, 79])
+    choices = random_choices(rng, groups=5)
+    limits = random_budgets(rng, choices, 2)
+    best = best_plan(choices, limits)
+    relaxation = relax(choices, negated(importance(choices)), limits)
+    assert relaxation is not None
+    ascent = ascend(relaxation, deadline=0.0, gap=0.0)
+    if best is not None:
+        assert ascent.hopeless is None
+        assert -ascent.bound * relaxation.scale[0] >= best - 1e-9
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_bound_and_gap_hold_when_sums_are_thinned(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selectors, "MAX_SUM_VALUES", (3,))
+    monkeypatch.setattr(elimination, "MOST_ENTRIES", 0)
     rng = np.random.default_rng([seed, 77])
     choices = random_choices(rng, groups=5)
     limits = random_budgets(rng, choices, 2)

@@ -87,7 +87,7 @@ def test_resnet50_is_solved_within_one_percent(share: float) -> None:
 
 
 def test_densenet_concatenations_are_solved_within_one_percent() -> None:
-    scores, tables = densenet(np.random.default_rng(0), (6, 12))
+    scores, tables = densenet(np.random.default_rng(0), (6, 12, 24, 16))
     choices = choices_from(scores, eighths(scores, 16))
     full = {group: len(score) for group, score in scores.items()}
     budget = Budget("latency", 0.5 * Budget("latency", 0.0, tuple(tables)).at(full), tuple(tables))
