@@ -14,10 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.networks.yolo import ANCHORS
+
 VERSION = "1.6.1"
-RATIOS = np.arange(0.005, 1.0, 0.005)  # a scan, no bisection: what it leaves whole again makes FLOPs go up and down
+RATIOS = np.arange(0.01, 1.0, 0.01)  # a scan, no bisection: what it leaves whole again makes FLOPs go up and down
+FINER = 20  # steps between the last ratio that leaves more than asked for and the first that does not
 
 Criterion = Literal["magnitude", "taylor"]
 Importance = Callable[[Any], Tensor | None]
@@ -33,12 +37,22 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """The cut network, and shares of multiply-adds left: as counted here and by the peer itself."""
+    """The cut network, and shares of multiply-adds left: as counted here and by the peer itself. `removed`: by name of
+    the layer that a group begins with, the output channels it lost."""
 
     network: nn.Module
     ratio: float
     left: float
     peer_left: float
+    removed: Mapping[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a step of the peer would do: the share of multiply-adds left, and `removed` as in Cut."""
+
+    left: float
+    removed: Mapping[str, NDArray[np.int64]]
 
 
 class Remembered:
@@ -91,14 +105,29 @@ def cut_to_share(network: nn.Module, image: Tensor, rule: Rule, share: float, ig
     whole = count(network, image)
     before, _ = tp.utils.count_ops_and_params(network, image)
     trial = pruner_of(network, image, rule, 0.5, modules(network, ignored), Remembered(importance_of(rule.criterion)))
-    ratio = find_ratio(lambda each: dry_run(trial, each, network, whole), share)
+    ratio = find_ratio(lambda each: dry_run(trial, each, network, whole).left, share)
+    removed = dry_run(trial, ratio, network, whole).removed
     own = duplicate(network)
     pruner_of(own, image, rule, ratio, modules(own, ignored), importance_of(rule.criterion)).step()
     own.zero_grad(set_to_none=True)
     with torch.no_grad():
         own(image)
     after, _ = tp.utils.count_ops_and_params(own, image)
-    return Cut(own, ratio, total(own, count(own, image)) / total(network, whole), after / before)
+    return Cut(own, ratio, total(own, count(own, image)) / total(network, whole), after / before, removed)
+
+
+def scores(network: nn.Module, image: Tensor, rule: Rule, ignored: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """By name of the layer that a group begins with: the importance of its output channels, as the peer ranks them."""
+    importance = importance_of(rule.criterion)
+    pruner = pruner_of(network, image, rule, 0.5, modules(network, ignored), importance)
+    names = {module: name for name, module in network.named_modules()}
+    found = {}
+    groups = pruner.DG.get_all_groups(ignored_layers=pruner.ignored_layers, root_module_types=pruner.root_module_types)
+    for group in groups:
+        values = importance(group)
+        if values is not None:
+            found[names[group[0].dep.target.module]] = values.detach().numpy().astype(np.float64)
+    return found
 
 
 def find_ratio(left: Callable[[float], float], share: float) -> float:
@@ -107,27 +136,32 @@ def find_ratio(left: Callable[[float], float], share: float) -> float:
     for ratio in map(float, RATIOS):
         seen[ratio] = left(ratio)
         if seen[ratio] <= share:
-            return ratio
+            step = float(RATIOS[0])
+            finer = (ratio - step + step * part / FINER for part in range(1, FINER))
+            return next((each for each in finer if left(each) <= share), ratio)
     return min(seen, key=lambda each: seen[each])
 
 
-def dry_run(pruner: Any, ratio: float, network: nn.Module, positions: Mapping[str, int]) -> float:
-    """The share of multiply-adds that the peer's step would leave; nothing is cut."""
+def dry_run(pruner: Any, ratio: float, network: nn.Module, positions: Mapping[str, int]) -> Step:
+    """What the peer's step would do at this ratio; nothing is cut."""
     pruner.current_step = 0
     pruner.per_step_pruning_ratio = [0.0, ratio]
     outputs: dict[nn.Module, set[int]] = {}
     inputs: dict[nn.Module, set[int]] = {}
+    removed: dict[str, NDArray[np.int64]] = {}
+    names = {module: name for name, module in network.named_modules()}
     for group in pruner.step(interactive=True):
+        removed[names[group[0].dep.target.module]] = np.asarray(sorted(group[0].idxs), np.int64)
         for dependency, indices in group:
             module = dependency.target.module
             side = outputs if pruner.DG.is_out_channel_pruning_fn(dependency.handler) else inputs
             side.setdefault(module, set()).update(indices)
-    lost = {
+    lost: dict[nn.Module, tuple[int, int]] = {
         module: (len(outputs.get(module, ())), len(inputs.get(module, ())))
         for module in network.modules()
         if isinstance(module, (nn.Conv2d, nn.Linear))
     }
-    return total(network, positions, lost) / total(network, positions)
+    return Step(total(network, positions, lost) / total(network, positions), removed)
 
 
 def count(network: nn.Module, image: Tensor) -> dict[str, int]:
@@ -174,6 +208,17 @@ def total(
 
 def modules(network: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     return [network.get_submodule(name) for name in names]
+
+
+def output_layers(network: nn.Module, classes: int) -> list[str]:
+    """Names of the layers whose channels are the network's outputs: one a class, or a detector's for each anchor."""
+    wanted = (classes, ANCHORS * (5 + classes))
+    return [
+        name
+        for name, module in network.named_modules()
+        if (isinstance(module, nn.Linear) and module.out_features in wanted)
+        or (isinstance(module, nn.Conv2d) and module.out_channels in wanted)
+    ]
 
 
 def duplicate(network: nn.Module) -> nn.Module:
