@@ -24,6 +24,7 @@ def export(
         # The newer exporter folds batch-norm away; the older one keeps it, and says twice that it is the older one.
         warnings.filterwarnings("ignore", message=".*legacy TorchScript-based ONNX export", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="Constant folding - Only steps=1", category=UserWarning)
         torch.onnx.export(
             network.eval(),
             (torch.zeros(1, 3, size, size),),
