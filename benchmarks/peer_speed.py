@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from benchmarks.networks import NETWORKS, export
+from benchmarks.peer import modules, output_layers
 from pipeline.allocation import keep
 from pipeline.graph.channels import Kept
 from pipeline.graph.couple import Channels, couple
@@ -87,18 +88,12 @@ def peer_cut(network: nn.Module) -> None:
     """As its documentation shows, for a network whose classes are to stay."""
     import torch_pruning as tp
 
-    classifiers = [
-        module
-        for module in network.modules()
-        if (isinstance(module, nn.Linear) and module.out_features == CLASSES)
-        or (isinstance(module, nn.Conv2d) and module.out_channels == CLASSES)
-    ]
     pruner = tp.pruner.BasePruner(
         network,
         torch.randn(1, 3, SIZE, SIZE),
         importance=tp.importance.MagnitudeImportance(p=2),
         pruning_ratio=SHARE,
-        ignored_layers=classifiers,
+        ignored_layers=modules(network, output_layers(network, CLASSES)),
     )
     pruner.step()
 

@@ -9,7 +9,7 @@ PUBLISHED = {
     "mobilenet_v2": 3_504_872, "efficientnet_b0": 5_288_548, "resnet18": 11_689_512, "resnet50": 25_557_032,
     "densenet121": 7_978_856, "regnet_y_400mf": 4_344_144, "resnext50": 25_028_904, "convnext_tiny": 28_589_128,
     "googlenet": 6_624_904, "squeezenet": 1_235_496, "mobilenet_v3_small": 2_542_856, "inception_v3": 23_834_568,
-    "shufflenet_v2": 2_278_604, "vit_b16": 86_567_656, "regnet_x_400mf": 5_495_976, "yolo": 3_157_184,
+    "shufflenet_v2": 2_278_604, "vit_b16": 86_567_656, "regnet_x_400mf": 5_157_512, "yolo": 1_872_157,
 }  # fmt: skip
 QUICK = ("mobilenet_v2", "squeezenet", "shufflenet_v2")
 BY_COST = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NETWORKS]

@@ -20,7 +20,7 @@ from benchmarks.networks.squeezenet import squeezenet
 from benchmarks.networks.vit import vit_b16
 from benchmarks.networks.yolo import yolo
 
-__all__ = ["NETWORKS", "export"]
+__all__ = ["NETWORKS", "SIZES", "export"]
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": mobilenet_v2,
@@ -40,3 +40,6 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "vit_b16": vit_b16,
     "yolo": yolo,
 }
+
+# Side of the square images that a network is made for, where it is not 224.
+SIZES: dict[str, int] = {"yolo": 320}
