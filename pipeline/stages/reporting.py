@@ -190,7 +190,8 @@ def _doubts(job: Job, outcome: Outcome) -> list[str]:
     timed = [f"{which}: {doubt}" for which, side in sides for doubt in side.doubts]
     if outcome.timing.attempts > 1:
         timed.append(
-            f"timed {outcome.timing.attempts} times: before, the interval was too wide to tell; the last counts"
+            f"timed in {outcome.timing.attempts} batches of sessions, all of which count: after fewer, the interval was too "
+            "wide to tell"
         )
     proof = [outcome.network.proof["doubt"]] if outcome.network.proof["doubt"] else []
     quick = ["timed in quick mode"] if job.recipe.quick else []

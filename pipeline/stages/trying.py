@@ -1,0 +1,97 @@
+"""One plan, built and measured beside the uncut network, in as many sessions as it takes to be sure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.goal import Bound
+from pipeline.graph.model import save
+from pipeline.latency.predict import LatencyModel
+from pipeline.latency.profiling import PlanSpace, cut_to
+from pipeline.stages.opening import Opened
+from pipeline.stages.steering import Round
+from targets.connection import Connection, Engine
+from targets.measure import Shapes, measure
+from targets.measurement import Measurement, ratio
+
+SESSIONS = 6  # a side and batch
+MOST_BATCHES = 4  # past this, noise is how the device is
+MOST_BATCHES_QUICK = 2
+WIDE = 1.03  # an interval whose upper end is further above its centre than this says too little to conclude from
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What plans are measured with: the uncut engine beside them, the device, a folder to build in."""
+
+    opened: Opened
+    space: PlanSpace
+    base: Engine
+    connection: Connection
+    folder: Path
+    quick: bool
+    seed: int
+
+
+def try_plan(
+    bench: Bench,
+    plan: Mapping[str, int],
+    bound: Bound,
+    budget_ns: float,
+    latency: LatencyModel,
+    value: float,
+    turn: int,
+) -> Round:
+    """Cut to `plan`, build, measure. `latency` says what is expected; `turn` parts the random order of one round from
+    another's."""
+    opened, space = bench.opened, bench.space
+    path = bench.folder / "round.onnx"
+    save(cut_to(opened.model, opened.channels, plan, space.constants, rewrite=space.rewrite), path)
+    engine = bench.connection.build(path, bench.folder / "round-engine.onnx")
+    most = MOST_BATCHES_QUICK if bench.quick else MOST_BATCHES
+    before, after = measure_until_narrow(
+        bench.base, engine, bench.connection, bound, opened.model.bound, most=most, quick=bench.quick,
+        seed=bench.seed + turn * MOST_BATCHES,
+    )  # fmt: skip
+    compared = ratio(before, after)
+    low, high = after.interval_ns()
+    predicted_low, predicted_high = latency.interval_ns(plan)
+    return Round(
+        budget_ns, latency.predict_ns(plan), after.median_ns, low, high, 1 / compared.value, 1 / compared.low,
+        dict(plan), predicted_low, predicted_high, len(after.sessions), value,
+    )  # fmt: skip
+
+
+def measure_until_narrow(
+    base: Engine,
+    engine: Engine,
+    connection: Connection,
+    bound: Bound,
+    shapes: Shapes,
+    *,
+    most: int,
+    quick: bool,
+    seed: int,
+) -> tuple[Measurement, Measurement]:
+    """Uncut and cut engine, interleaved; a batch of sessions is added for as long as the interval is wide, `most`
+    batches in all. All sessions count: each batch holds both engines."""
+    before, after = measure([base, engine], connection, shapes=shapes, sessions=SESSIONS, quick=quick, seed=seed)
+    for batch in range(1, most):
+        if spread(before, after, bound) <= WIDE:
+            break
+        more = measure([base, engine], connection, shapes=shapes, sessions=SESSIONS, quick=quick, seed=seed + batch)
+        before, after = pooled(before, more[0]), pooled(after, more[1])
+    return before, after
+
+
+def spread(before: Measurement, after: Measurement, bound: Bound) -> float:
+    """How far the upper end lies above the centre, as a factor, of what the bound speaks of."""
+    if bound.relative:
+        compared = ratio(before, after)
+        return compared.value / compared.low if compared.low > 0 else float("inf")
+    return after.interval_ns()[1] / after.median_ns
+
+
+def pooled(one: Measurement, other: Measurement) -> Measurement:
+    """The sessions of both, and every doubt once."""
+    return Measurement(one.sessions + other.sessions, one.device, tuple(dict.fromkeys((*one.doubts, *other.doubts))))
