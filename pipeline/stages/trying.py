@@ -18,6 +18,7 @@ SESSIONS = 6  # a side and batch
 MOST_BATCHES = 4  # past this, noise is how the device is
 MOST_BATCHES_QUICK = 2
 WIDE = 1.03  # an interval whose upper end is further above its centre than this says too little to conclude from
+FAR = 1.15  # of the goal; the next round is another plan anyway, and the correction at this one is a rough one
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,23 +74,30 @@ def measure_until_narrow(
     quick: bool,
     seed: int,
 ) -> tuple[Measurement, Measurement]:
-    """Uncut and cut engine, interleaved; a batch of sessions is added for as long as the interval is wide, `most`
-    batches in all. All sessions count: each batch holds both engines."""
+    """Uncut and cut engine, interleaved; a batch of sessions is added for as long as the interval is wide and not far
+    from the goal, `most` batches in all. All sessions count: each batch holds both engines."""
     before, after = measure([base, engine], connection, shapes=shapes, sessions=SESSIONS, quick=quick, seed=seed)
     for batch in range(1, most):
-        if spread(before, after, bound) <= WIDE:
+        if tells(before, after, bound):
             break
         more = measure([base, engine], connection, shapes=shapes, sessions=SESSIONS, quick=quick, seed=seed + batch)
         before, after = pooled(before, more[0]), pooled(after, more[1])
     return before, after
 
 
-def spread(before: Measurement, after: Measurement, bound: Bound) -> float:
-    """How far the upper end lies above the centre, as a factor, of what the bound speaks of."""
+def tells(before: Measurement, after: Measurement, bound: Bound) -> bool:
+    """Whether the interval is narrow, or all of it so far from the goal that its width changes nothing."""
+    low, centre, high = (end / bound.limit for end in interval_of(before, after, bound))
+    return high <= WIDE * centre or low > FAR or high < 1 / FAR
+
+
+def interval_of(before: Measurement, after: Measurement, bound: Bound) -> tuple[float, float, float]:
+    """Lower end, centre and upper end of what the bound speaks of: a share of the uncut network's time, or ns."""
     if bound.relative:
         compared = ratio(before, after)
-        return compared.value / compared.low if compared.low > 0 else float("inf")
-    return after.interval_ns()[1] / after.median_ns
+        return 1 / compared.high, 1 / compared.value, 1 / compared.low if compared.low > 0 else float("inf")
+    low, high = after.interval_ns()
+    return low, after.median_ns, high
 
 
 def pooled(one: Measurement, other: Measurement) -> Measurement:

@@ -36,8 +36,9 @@ def run(limit: float, law: Law, widths: range = WIDTHS) -> Approach:
     def try_out(number: int, plan: dict[str, int], limit_ns: float, latency: LatencyModel, value: float):
         share, reach = law(plan, number)
         now = share * UNCUT_NS
-        done = Round(limit_ns, latency.predict_ns(plan), now, now / reach, now * reach, share, share * reach, dict(plan),
-                     value=value)  # fmt: skip
+        done = Round(
+            limit_ns, latency.predict_ns(plan), now, now / reach, now * reach, share, share * reach, plan, value=value
+        )
         return done, lawful_sample(plan)
 
     return approach(Bound("latency", limit, relative=True), GROUPS, model, solve, try_out)
