@@ -48,6 +48,8 @@ def prune(
     preprocessing: Preprocessing | None = None,
     allocator: str = "exact",
     floor: float = 0.1,
+    floors: Sequence[tuple[str, float]] = (),
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     inexact: bool = False,
     blocks: Blocks = "auto",
@@ -68,7 +70,7 @@ def prune(
     opened = open_model(model, shapes or {}, blocks=blocks)
     samples = open_samples(opened.model, data, preprocessing) if data else None
     # What a norm runs over changes its statistics when cut, and nothing is trained here: only when asked for.
-    groups = groups_to_cut(opened.channels, exclude=exclude, inexact=inexact)
+    groups = groups_to_cut(opened.channels, include=include, exclude=exclude, inexact=inexact)
     scores = score_channels(
         opened.model, opened.channels, groups, criterion=criterion,
         normalisation=normalisation or default_normalisation(criterion), samples=samples,
@@ -79,7 +81,7 @@ def prune(
         decision = None
     else:
         assert goal is not None
-        decision = _decide(opened, groups, scores, goal, target, allocator, floor, seed, db, on_progress)
+        decision = _decide(opened, groups, scores, goal, target, allocator, floor, floors, seed, db, on_progress)
         channels = decision.channels
     kept = best_channels(scores, {group.id: channels[group.id] for group in groups})
     network = cut_and_prove(opened, kept, constants="kept", seed=seed)
@@ -123,12 +125,12 @@ def _write_all(files: Mapping[Path, Callable[[Path], None]]) -> None:
 
 def _decide(
     opened: Opened, groups: Sequence[ChannelGroup], scores: Scores, goal: Goal, target: str, allocator: str,
-    floor: float, seed: int, db: str | None, on_progress: Progress | None,
+    floor: float, floors: Sequence[tuple[str, float]], seed: int, db: str | None, on_progress: Progress | None,
 ) -> Decision:  # fmt: skip
     if goal.bound("latency") is None:
         return decide_on_paper(
             opened, groups, scores, goal, candidates=even_candidates(groups), allocator=allocator, floor=floor,
-            vanish=True,
+            floors=floors, vanish=True,
         )  # fmt: skip
     store = ProfileStore(db)
     with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-prune-") as folder:
@@ -140,5 +142,6 @@ def _decide(
         return decide_on_device(
             opened, groups, scores, goal, found.latency, PlanSpace(tuple(groups), found.candidates.channels),
             connection.build(uncut, Path(folder, "uncut-engine.onnx")), connection, store, Path(folder),
-            allocator=allocator, floor=floor, vanish=True, quick=False, seed=seed, on_progress=on_progress,
+            allocator=allocator, floor=floor, floors=floors, vanish=True, quick=False, seed=seed,
+            on_progress=on_progress,
         )  # fmt: skip

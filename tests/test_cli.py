@@ -171,7 +171,8 @@ def test_a_flag_reaches_the_recipe_as_the_field_it_stands_for(monkeypatch, tmp_p
         "--shape image=1,3,32,32 --shape mask=1,1 --example-inputs my.package:inputs "
         "--data train.npz --validate test.npz --metric top5 --max-drop 1.5 "
         "--criterion taylor-gate --normalise max --regularise latency --strength 0.1 --samples 256 "
-        "--allocator threshold --floor 0.2 --no-vanish --inexact --include a* --exclude head* --exclude stem --absorb "
+        "--allocator threshold --floor 0.2 --floor b*=0.5 --rounds 2 --no-vanish "
+        "--inexact --include a* --exclude head* --exclude stem --absorb "
         "--batchnorm put-back "
         "--epochs 7 --minutes 3 --batch-size 32 --lr 0.1 --augment flip,crop:4 "
         "--resize 240x320 --crop 224 --scale 1 --mean 0.5 --std 0.2,0.2,0.3 --layout NHWC "
@@ -189,6 +190,7 @@ def test_a_flag_reaches_the_recipe_as_the_field_it_stands_for(monkeypatch, tmp_p
     assert (recipe.criterion, recipe.normalisation) == ("taylor-gate", "max")
     assert (recipe.regularisation.cost, recipe.regularisation.strength) == ("latency", 0.1)
     assert (recipe.samples_for_scoring, recipe.allocator, recipe.floor) == (256, "threshold", 0.2)
+    assert (recipe.floors, recipe.rounds) == ((("b*", 0.5),), 2)
     assert (recipe.allow_vanish, recipe.include_inexact, recipe.absorb) == (False, True, True)
     assert (recipe.include, recipe.exclude) == (("a*",), ("head*", "stem"))
     assert recipe.batchnorm == "put-back"

@@ -49,8 +49,12 @@ class Headline:
     created: str
     version: str
 
+    swept: bool = False
+
     @property
     def verdict(self) -> str:
+        if self.swept:
+            return "sweep"
         return "not judged" if self.met is None else "met" if self.met else "not met"
 
 
@@ -58,12 +62,19 @@ def headline(report: Report) -> Headline:
     met = read(report, "met")
     return Headline(
         PurePath(str(read(report, "model", "path") or "model")).name,
-        words(read(report, "goal")),
+        words(read(report, "goal") or _budgets(report)),
         words(read(report, "target", "name")),
         met if isinstance(met, bool) else None,
         str(read(report, "created") or ""),
         str(read(report, "cutback") or ""),
+        swept=read(report, "goal") is None and bool(entries(report, "sweep", "points")),
     )
+
+
+def _budgets(report: Report) -> str | None:
+    """What a sweep was asked for, in place of a goal."""
+    asked = texts(report, "sweep", "asked")
+    return f"latency<={','.join(asked)}" if asked else None
 
 
 def doubts(report: Report) -> list[str]:
@@ -160,14 +171,79 @@ def rounds(report: Report) -> Table:
     rows = tuple(
         (
             str(index),
-            *(milliseconds(read(entry, key)) for key in ("budget_ms", "predicted_ms", "measured_ms")),
-            interval(read(entry, "low_ms"), read(entry, "high_ms"), unit=" ms"),
+            milliseconds(read(entry, "budget_ms")),
+            *_predicted_and_measured(entry),
             error(read(entry, "predicted_ms"), read(entry, "measured_ms")),
         )
         for index, entry in enumerate(entries(report, "latency", "rounds"), 1)
     )
-    columns = ("round", "budget", "predicted", "measured", f"{confidence(report)} interval", "prediction off by")
-    return Table(columns, rows, frozenset(range(6)))
+    columns = ("plan", "budget", *PREDICTED_AND_MEASURED, "prediction off by")
+    return Table(columns, rows, frozenset(range(len(columns))))
+
+
+PREDICTED_AND_MEASURED = ("predicted", "interval", "measured", "interval")
+
+
+def _predicted_and_measured(entry: Any) -> tuple[str, str, str, str]:
+    return (
+        milliseconds(read(entry, "predicted_ms")),
+        interval(read(entry, "predicted_low_ms"), read(entry, "predicted_high_ms"), unit=" ms"),
+        milliseconds(read(entry, "measured_ms")),
+        interval(read(entry, "low_ms"), read(entry, "high_ms"), unit=" ms"),
+    )
+
+
+def cuts(report: Report) -> Table:
+    """Every round of score, cut and recover, where there was more than one."""
+    found = entries(report, "cuts")
+    rows = tuple(
+        (
+            str(number_),
+            words(cut.get("goal")),
+            *_predicted_and_measured(read(cut, "latency")),
+            percent(cut.get("accuracy_cut")),
+            percent(cut.get("accuracy")),
+            count(cut.get("flops")),
+            count(cut.get("params")),
+            scientific(read(cut, "proof", "relative_error")),
+        )
+        for number_, cut in enumerate(found, 1)
+    )
+    columns = (
+        "round", "goal", *PREDICTED_AND_MEASURED, "accuracy, cut", "recovered", "multiply-adds", "parameters",
+        "proof, relative error",
+    )  # fmt: skip
+    return Table(columns, rows if len(found) > 1 else (), frozenset({0, *range(2, len(columns))}))
+
+
+def sweep(report: Report) -> Table:
+    """Every budget of the sweep, solved."""
+    points_ = entries(report, "sweep", "points")
+    known = [
+        key for key in ("measured_ms", "accuracy") if any(as_float(point.get(key)) is not None for point in points_)
+    ]
+    rows = []
+    for point in points_:
+        reached = as_float(point.get("predicted_ms")) is not None
+        least = f"out of reach: at least {milliseconds(point.get('least_ms'))}"
+        cells = [
+            words(point.get("allocator")),
+            milliseconds(point.get("budget_ms")),
+            share(point.get("kept")),
+            milliseconds(point.get("predicted_ms")) if reached else least,
+            interval(point.get("low_ms"), point.get("high_ms"), unit=" ms"),
+        ]
+        if "measured_ms" in known:
+            ends = interval(point.get("measured_low_ms"), point.get("measured_high_ms"), unit=" ms")
+            cells += [milliseconds(point.get("measured_ms")), ends]
+        if "accuracy" in known:
+            cells.append(percent(point.get("accuracy")))
+        rows.append((*cells, count(point.get("flops")), count(point.get("params")), share(point.get("gap"))))
+    columns = ["allocator", "budget", "importance kept", "predicted", "interval"]
+    columns += ["measured", "interval"] if "measured_ms" in known else []
+    columns += ["accuracy before recovery"] if "accuracy" in known else []
+    columns += ["multiply-adds", "parameters", "gap"]
+    return Table(tuple(columns), tuple(rows), frozenset(range(1, len(columns))))
 
 
 def error(predicted: Any, measured: Any) -> str:
