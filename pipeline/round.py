@@ -14,7 +14,6 @@ import numpy as np
 
 from pipeline.graph import cut as cutting
 from pipeline.graph.channels import ChannelGroup, Kept
-from pipeline.graph.couple import couple
 from pipeline.graph.model import Model, load, save
 from pipeline.graph.writing import digest as graph_digest
 from pipeline.job import Job, file_identity
@@ -25,7 +24,7 @@ from pipeline.stages.allocating import Decision, decide_on_device, decide_on_pap
 from pipeline.stages.building import Built
 from pipeline.stages.cutting import CutNetwork, cut_and_prove
 from pipeline.stages.evaluation import accuracy_of, metric_for
-from pipeline.stages.lineage import Lineage, as_now, of_original, still_free, trace, untouched
+from pipeline.stages.lineage import Lineage, as_now, couple_again, of_original, still_free, untouched
 from pipeline.stages.opening import Opened
 from pipeline.stages.problem import even_candidates
 from pipeline.stages.putting_back import folded
@@ -49,7 +48,8 @@ class Stand:
 @dataclass(frozen=True, eq=False)
 class Cut:
     """What a round made of it. `scores`: by group of the original, one for each channel that was left before. `plan` is
-    of the original. `cut` and `recovered`: accuracies before and after recovery."""
+    of the original. `cut` and `recovered`: accuracies before and after recovery. `closed`: groups that this round could
+    not cut further, since their channels go together otherwise than in the original."""
 
     step: Step
     before: Stand
@@ -63,6 +63,7 @@ class Cut:
     cut: Accuracy
     recovered: Accuracy
     made_of: Mapping[str, Any]
+    closed: tuple[str, ...]
 
 
 def uncut(opened: Opened) -> Stand:
@@ -72,9 +73,9 @@ def uncut(opened: Opened) -> Stand:
 
 def after(job: Job, cut: Cut) -> Stand:
     """Where the next round starts."""
-    channels = couple(cut.trained, blocks=job.trained.channels.blocks)
+    channels, lineage = couple_again(cut.trained, job.trained.channels, cut.kept)
     opened = Opened(cut.trained, channels, job.opened.source, graph_digest(cut.trained.proto))
-    return Stand(opened, cut.kept, trace(job.trained.channels, cut.kept, channels))
+    return Stand(opened, cut.kept, lineage)
 
 
 def cut_once(
@@ -110,7 +111,8 @@ def cut_once(
     trained, recovery = _recover(job, start, step.recovery, made_of)
     spent = {**job.recovering, "recovery": asdict(step.recovery) if step.recovery else None}
     recovered = None if step.last else accuracy_stage(job, "accuracy-recovered", trained, {**made_of, **spent})
-    return Cut(step, stand, scores, decision, network, kept, plan, trained, recovery, cut, recovered, made_of)
+    closed = tuple(g.id for g in job.groups if g.id not in decidable and len(stand.kept[g.id]) > 1)
+    return Cut(step, stand, scores, decision, network, kept, plan, trained, recovery, cut, recovered, made_of, closed)
 
 
 def accuracy_stage(job: Job, name: str, model: Model, inputs: Mapping[str, Any]) -> Accuracy:

@@ -68,6 +68,13 @@ def test_help_lists_every_command(capsys):
         (["compress", "net.onnx", "-o", "out", "--goal", "latency<=0.5x", "--max-drop", "1"], "give `validate`"),
         (["compress", "net.onnx", "-o", "out", "--goal", "latency<=0.5x", "--mean", "a,b"], "--mean 'a,b'"),
         (["compress", "net.onnx", "-o", "out", "--goal", "latency<=0.5x", "--crop", "0"], "--crop '0'"),
+        (
+            ["compress", "net.onnx", "-o", "out", "--goal", "latency<=0.5x", "--floor", "a*=b"],
+            "--floor 'a*=b' is no share",
+        ),
+        (["prune", "net.onnx", "-o", "o.onnx", "--keep", "0.5", "--floor", "=0.5"], "names no groups before the ="),
+        (["sweep", "net.onnx", "--budgets", "0.5x,fast"], "--budgets: 'fast' is no budget"),
+        (["sweep", "net.onnx", "--budgets", "0.5x, 0.5x"], "names one twice"),
         (["run", "missing.yaml"], "missing.yaml: the recipe cannot be read"),
         (["inspect", "net.onnx", "--shape", "1,2"], "--shape '1,2' is not NAME=SIZE,SIZE"),
         (["prune", "net.onnx", "-o", "out.onnx"], "either --keep"),

@@ -77,6 +77,12 @@ def test_a_file_is_read_with_its_paths_relative_to_itself(tmp_path):
         ({"shapes": {"x": [1, 0]}}, "test: shapes.x.1: should be greater than 0 (it is 0)"),
         ({"allocator": "best"}, "allocator: should be 'exact', 'uniform' or 'threshold' (it is 'best')"),
         ({"floor": 1.5}, "floor: should be less than or equal to 1 (it is 1.5)"),
+        ({"floors": {"layer1*": 1.5}}, "floors.0.1: should be less than or equal to 1 (it is 1.5)"),
+        ({"rounds": 0}, "rounds: should be greater than or equal to 1"),
+        (
+            {"rounds": 3, "data": "d.npz", "recovery": {"epochs": 2}},
+            "3 rounds need at least as many epochs; they are 2",
+        ),
         ({"sessions": 1}, "sessions: should be greater than or equal to 2"),
         ({"seed": 1.5}, "seed: should be a valid integer"),
         ({"max_drop": -1}, "max_drop: should be greater than or equal to 0"),

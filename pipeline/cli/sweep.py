@@ -139,14 +139,37 @@ def parse_budgets(text: str | None) -> Sequence[str]:
 def print_sweep(report: Mapping[str, Any], output: Path | None) -> None:
     from rich.markup import escape
 
-    from pipeline.cli.tables import console, print_doubts, table
-    from pipeline.report.content import heldout, sweep
+    from pipeline.cli.tables import console, count, interval, number, print_doubts, table
+    from pipeline.report.content import heldout
 
     out = console()
-    found = sweep(report)
-    rows = [tuple(escape(cell) for cell in row) for row in found.rows]
-    uncut = report["sweep"]["uncut_ms"]
-    out.print(table(f"What each budget keeps; the uncut network is predicted at {uncut:.4g} ms", found.columns, rows))
+    found = report["sweep"]
+    columns = {"allocator": "", "budget": "ms", "kept": "%", "predicted": "ms", "measured": "ms", "accuracy": "%"}
+    known = {
+        name: unit
+        for name, unit in columns.items()
+        if name not in ("measured", "accuracy")
+        or any(point.get(f"{name}_ms") is not None or point.get(name) is not None for point in found["points"])
+    }
+    rows = []
+    for point in found["points"]:
+        share = None if point["kept"] is None else 100 * point["kept"]
+        cells = {
+            "allocator": escape(point["allocator"]),
+            "budget": number(point["budget_ms"]),
+            "kept": number(share, 3),
+            "predicted": f"{number(point['predicted_ms'])} {interval(point['low_ms'], point['high_ms'])}"
+            if point["predicted_ms"] is not None
+            else f"[yellow]at least {number(point['least_ms'])}[/yellow]",
+            "measured": f"{number(point.get('measured_ms'))} "
+            f"{interval(point.get('measured_low_ms'), point.get('measured_high_ms'))}",
+            "accuracy": number(point.get("accuracy")),
+        }
+        ends = (count(point["flops"]), count(point["params"]), number(point["gap"], 2))
+        rows.append((*(cells[name] for name in known), *ends))
+    titles = [f"{name} {unit}".strip() for name, unit in known.items()]
+    title = f"What each budget keeps; the uncut network is predicted at {number(found['uncut_ms'])} ms"
+    out.print(table(title, (*titles, "flops", "params", "gap"), rows))
     if said := heldout(report):
         out.print(said, soft_wrap=True)
     print_doubts(out, report.get("doubts"))

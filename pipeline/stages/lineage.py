@@ -6,13 +6,16 @@ network as it is now leads back, through any initialiser that carries it, to cha
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.graph import cut as cutting
 from pipeline.graph.channels import ChannelGroup, Kept
-from pipeline.graph.couple import Channels
+from pipeline.graph.couple import Channels, couple
+from pipeline.graph.labels import Blocks
+from pipeline.graph.model import Model
 from pipeline.stages.scoring import Scores
 from targets.errors import ProofFailed
 
@@ -57,13 +60,34 @@ def trace(original: Channels, kept: Kept, now: Channels) -> Lineage:
     return Lineage(found)
 
 
+def couple_again(model: Model, original: Channels, kept: Kept) -> tuple[Channels, Lineage]:
+    """The channels of a network of which `kept` is left, coupled as the original was as far as that can be had.
+
+    What grouped convolutions and attention heads lose is chosen by their sizes, which a cut changes: where another
+    choice leaves more channels that can be told apart, that one is taken."""
+    free = {group.id for group in original.free}
+    wanted = sum(len(kept[name]) for name in free)
+    best: tuple[int, Channels, Lineage] | None = None
+    for blocks in dict.fromkeys((original.blocks, *get_args(Blocks))):
+        channels = couple(model, blocks=blocks)
+        lineage = trace(original, kept, channels)
+        clear = {each for origins in lineage.origins.values() for each in origins if len(each) == 1}
+        count = sum(name in free for each in clear for name, _ in each)
+        if best is None or count > best[0]:
+            best = count, channels, lineage
+        if count == wanted:
+            break
+    assert best is not None
+    return best[1], best[2]
+
+
 def still_free(
     lineage: Lineage, now: Channels, kept: Kept, allowed: Sequence[str], *, inexact: bool
 ) -> tuple[tuple[ChannelGroup, ...], frozenset[str]]:
     """The groups, as they are now, that may be cut further, and the groups of the original that they stand for: those
-    in `allowed` whose channels are all free now and stand for nothing else."""
+    in `allowed` whose channels are all free now, each for itself."""
     groups = {group.id: group for group in now.free if inexact or group.exact}
-    open_now = {name for name in groups if all(lineage.origins[name])}
+    open_now = {name for name in groups if all(len(origins) == 1 for origins in lineage.origins[name])}
     decidable = set(allowed)
     while True:
         places: dict[Origin, set[str]] = {}

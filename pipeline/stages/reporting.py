@@ -229,5 +229,11 @@ def _doubts(job: Job, outcome: Outcome) -> list[str]:
             "was too wide to tell"
         )
     proof = list(dict.fromkeys(cut.network.proof["doubt"] for cut in outcome.cuts if cut.network.proof["doubt"]))
+    closed = [
+        f"round {cut.step.number + 1} could not cut {', '.join(cut.closed)} any further: after the round before, "
+        "channels go together otherwise there"
+        for cut in outcome.cuts
+        if cut.closed
+    ]
     quick = ["timed in quick mode"] if job.recipe.quick else []
-    return [*proof, *timed, *outcome.base.doubts, *outcome.built.doubts, *quick]
+    return [*proof, *closed, *timed, *outcome.base.doubts, *outcome.built.doubts, *quick]

@@ -11,7 +11,7 @@ from pipeline.latency.profiling import PlanSpace, cut_to
 from pipeline.stages.opening import Opened
 from pipeline.stages.steering import Round
 from targets.connection import Connection, Engine
-from targets.measure import Shapes, measure
+from targets.measure import Shapes, doubts_of, measure
 from targets.measurement import Measurement, ratio
 
 SESSIONS = 6  # a side and batch
@@ -101,5 +101,6 @@ def interval_of(before: Measurement, after: Measurement, bound: Bound) -> tuple[
 
 
 def pooled(one: Measurement, other: Measurement) -> Measurement:
-    """The sessions of both, and every doubt once."""
-    return Measurement(one.sessions + other.sessions, one.device, tuple(dict.fromkeys((*one.doubts, *other.doubts))))
+    """The sessions of both, and what is doubtful of all of them."""
+    sessions = one.sessions + other.sessions
+    return Measurement(sessions, one.device, doubts_of(sessions))
