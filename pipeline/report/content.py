@@ -22,6 +22,7 @@ from pipeline.report.text import (
     share,
     size,
     texts,
+    with_interval,
     words,
 )
 
@@ -181,15 +182,13 @@ def rounds(report: Report) -> Table:
     return Table(columns, rows, frozenset(range(len(columns))))
 
 
-PREDICTED_AND_MEASURED = ("predicted", "interval", "measured", "interval")
+PREDICTED_AND_MEASURED = ("predicted", "measured")
 
 
-def _predicted_and_measured(entry: Any) -> tuple[str, str, str, str]:
+def _predicted_and_measured(entry: Any) -> tuple[str, str]:
     return (
-        milliseconds(read(entry, "predicted_ms")),
-        interval(read(entry, "predicted_low_ms"), read(entry, "predicted_high_ms"), unit=" ms"),
-        milliseconds(read(entry, "measured_ms")),
-        interval(read(entry, "low_ms"), read(entry, "high_ms"), unit=" ms"),
+        with_interval(*(read(entry, f"predicted_{key}ms") for key in ("", "low_", "high_"))),
+        with_interval(read(entry, "measured_ms"), read(entry, "low_ms"), read(entry, "high_ms")),
     )
 
 
@@ -211,9 +210,9 @@ def cuts(report: Report) -> Table:
     )
     columns = (
         "round", "goal", *PREDICTED_AND_MEASURED, "accuracy, cut", "recovered", "multiply-adds", "parameters",
-        "proof, relative error",
+        "proof within",
     )  # fmt: skip
-    return Table(columns, rows if len(found) > 1 else (), frozenset({0, *range(2, len(columns))}))
+    return Table(columns, rows if len(found) > 1 else (), frozenset(range(len(columns))))
 
 
 def sweep(report: Report) -> Table:
@@ -230,17 +229,15 @@ def sweep(report: Report) -> Table:
             words(point.get("allocator")),
             milliseconds(point.get("budget_ms")),
             share(point.get("kept")),
-            milliseconds(point.get("predicted_ms")) if reached else least,
-            interval(point.get("low_ms"), point.get("high_ms"), unit=" ms"),
+            with_interval(*(point.get(key) for key in ("predicted_ms", "low_ms", "high_ms"))) if reached else least,
         ]
         if "measured_ms" in known:
-            ends = interval(point.get("measured_low_ms"), point.get("measured_high_ms"), unit=" ms")
-            cells += [milliseconds(point.get("measured_ms")), ends]
+            cells.append(with_interval(*(point.get(f"measured_{key}ms") for key in ("", "low_", "high_"))))
         if "accuracy" in known:
             cells.append(percent(point.get("accuracy")))
         rows.append((*cells, count(point.get("flops")), count(point.get("params")), share(point.get("gap"))))
-    columns = ["allocator", "budget", "importance kept", "predicted", "interval"]
-    columns += ["measured", "interval"] if "measured_ms" in known else []
+    columns = ["allocator", "budget", "importance kept", "predicted"]
+    columns += ["measured"] if "measured_ms" in known else []
     columns += ["accuracy before recovery"] if "accuracy" in known else []
     columns += ["multiply-adds", "parameters", "gap"]
     return Table(tuple(columns), tuple(rows), frozenset(range(1, len(columns))))
