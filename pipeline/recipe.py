@@ -68,7 +68,7 @@ class Recipe(Part):
     """How scores of different groups are made comparable."""
     regularisation: Regularisation = Regularisation()
     samples_for_scoring: PositiveInt = 1024
-    allocator: Literal["exact", "uniform", "threshold"] = "exact"
+    allocator: Literal["exact", "uniform", "threshold", "knapsack", "sensitivity", "netadapt"] = "exact"
     floor: Share = 0.1
     """Share of its channels that every group keeps at least, where it may not vanish whole."""
     floors: tuple[tuple[str, Share], ...] = ()
@@ -157,6 +157,7 @@ class Recipe(Part):
             "recovery needs data to train with": self.recovery is not None,
             "absorb needs data to average over": self.absorb,
             "batchnorm put-back needs data to measure statistics on": self.batchnorm == "put-back",
+            f"allocator {self.allocator} needs data to try plans out on": self.allocator in ("sensitivity", "netadapt"),
             f"criterion {self.criterion} needs data": CRITERIA[self.criterion].needs_data,
         }
         for need, wanted in needs.items():

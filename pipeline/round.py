@@ -7,6 +7,7 @@ is now.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from pipeline.stages.problem import even_candidates
 from pipeline.stages.putting_back import folded
 from pipeline.stages.scoring import Scores, best_channels, regularised, score_channels
 from pipeline.stages.stepping import Step
+from pipeline.stages.trial import NetworkTrial
 from pipeline.training.config import RecoveryConfig
 from pipeline.workspace import digest
 
@@ -185,8 +187,13 @@ def _decide(
     measured = goal.bound("latency") is not None and profile is not None
     offered = profile.candidates.channels if measured and profile else even_candidates(job.groups)
     candidates = {g.id: tuple(offered[g.id]) if g.id in decidable else (len(stand.kept[g.id]),) for g in job.groups}
-    widths: dict[str, Any] = {"allocator": recipe.allocator, "floor": recipe.floor, "floors": recipe.floors,
+    asked: dict[str, Any] = {"allocator": recipe.allocator, "floor": recipe.floor, "floors": recipe.floors,
                               "vanish": recipe.allow_vanish}  # fmt: skip
+    samples = job.data
+    widths = {**asked, "trials": None}
+    if samples is not None:
+        opened = stand.opened
+        widths["trials"] = partial(NetworkTrial, opened.model, opened.channels, worth, samples, seed=recipe.seed)
 
     def compute(folder: Path) -> Mapping[str, Any]:
         if profile is None or not measured:
@@ -199,7 +206,7 @@ def _decide(
             )  # fmt: skip
         return decision.as_json()
 
-    inputs = {**job.scoring, "goal": goal.text, **widths, "target": asdict(job.connection.target), **job.settling,
+    inputs = {**job.scoring, "goal": goal.text, **asked, "target": asdict(job.connection.target), **job.settling,
               "quick": recipe.quick, **_place(stand, step)}  # fmt: skip
     result, _ = job.work.stage("allocate", inputs, compute)
     return Decision.from_json(result)

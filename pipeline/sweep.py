@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samp
 from pipeline.stages.reporting import describe_model
 from pipeline.stages.scoring import Scores, best_channels, score_channels
 from pipeline.stages.sweeping import SHARES, Point, named, sweep_budgets
+from pipeline.stages.trial import NetworkTrial
 from targets.connection import Connection, connect
 from targets.measure import measure as measure_sessions
 from targets.measurement import ratio
@@ -89,9 +91,10 @@ def sweep(
         )  # fmt: skip
         space = PlanSpace(tuple(groups), profile.candidates.channels)
         uncut_ns = profile.latency.predict_ns(full)
+        trials = partial(NetworkTrial, opened.model, opened.channels, scores, samples, seed=seed) if samples else None
         points = sweep_budgets(
             opened, groups, scores, profile.latency, space, [bound.against(uncut_ns) for bound in bounds],
-            {name: named(name) for name in allocators}, floor=floor, floors=floors, vanish=vanish,
+            {name: named(name, trials) for name in allocators}, floor=floor, floors=floors, vanish=vanish,
             on_progress=on_progress,
         )  # fmt: skip
         plans = {_key(point): point.channels for point in points if point.channels is not None}

@@ -63,7 +63,7 @@ Allocator = Annotated[
     typer.Option(
         "--allocator",
         metavar="NAME",
-        help="How widths are chosen: exact, uniform or threshold.",
+        help="How widths are chosen: exact, uniform, threshold, knapsack, sensitivity or netadapt.",
         rich_help_panel="Widths",
     ),
 ]

@@ -114,6 +114,9 @@ def comparison(report: Report) -> Table:
         pair = [read(report, key, side) for side in ("before", "after")]
         if any(as_float(value) is not None for value in pair):
             rows.append((name, *map(count, pair), quotient(pair[0], pair[1], " fewer")))
+    memory = [read(report, "memory", side) for side in ("before", "after")]
+    if all(as_float(value) is not None for value in memory):
+        rows.append(("Peak memory", *map(size, memory), quotient(memory[0], memory[1], " less")))
     if accuracy:
         pair = [read(accuracy, side) for side in ("before", "after")]
         rows.append((accuracy_name(report), *map(percent, pair), points(change(report))))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.allocation import Allocation, Budget, Choice, Scores, Unreachable, allocate, minimum_cost
+from pipeline.allocation import Allocation, Budget, Choice, Scores, Trial, Unreachable, allocate, minimum_cost
 from pipeline.costs import budgets_of
 from pipeline.goal import Bound, Goal
 from pipeline.graph.channels import ChannelGroup
@@ -28,6 +28,8 @@ from targets.profiles.store import ProfileStore
 
 Progress = Callable[[int, int, str], None]
 Floors = Sequence[tuple[str, float]]
+Trials = Callable[[], Trial]
+TRY_PLANS_OUT = ("sensitivity", "netadapt")
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,13 @@ def decide_on_paper(
     floor: float,
     vanish: bool,
     floors: Floors = (),
+    trials: Trials | None = None,
 ) -> Decision:
     """Widths for a goal in FLOPs, parameters and the like: nothing to measure, one solution."""
     full = {group.id: group.channels for group in opened.channels.groups}
     choices = make_choices(scores, candidates, groups, floor=floor, floors=floors, vanish=vanish)
     try:
-        found = solve(allocator, scores, choices, paper_budgets(opened, groups, goal, full))
+        found = solve(allocator, scores, choices, paper_budgets(opened, groups, goal, full), trials)
     except Unreachable as error:
         raise _unreachable(error, goal) from error
     return _decision(found, complete(found.channels, groups, full), ())
@@ -95,6 +98,7 @@ def decide_on_device(
     quick: bool,
     seed: int,
     floors: Floors = (),
+    trials: Trials | None = None,
     on_progress: Progress | None = None,
 ) -> Decision:
     """Solve, build, measure, correct, solve again. Raises GoalNotMet with the best that was measured, the least that is
@@ -110,7 +114,7 @@ def decide_on_device(
     bench = Bench(opened, space, base, connection, folder, quick, seed)
 
     def widths_within(model: LatencyModel, limit_ns: float) -> tuple[Allocation, Plan]:
-        found = solve(allocator, scores, choices, [latency_budget(model, limit_ns, groups, full), *paper])
+        found = solve(allocator, scores, choices, [latency_budget(model, limit_ns, groups, full), *paper], trials)
         return found, complete(found.channels, groups, full)
 
     def try_out(number: int, plan: Plan, limit_ns: float, model: LatencyModel, value: float) -> tuple[Round, Sample]:
@@ -156,14 +160,23 @@ def paper_budgets(opened: Opened, groups: Sequence[ChannelGroup], goal: Goal, fu
     ]
 
 
-def solve(allocator: str, scores: Scores, choices: Sequence[Choice], budgets: Sequence[Budget]) -> Allocation:
-    """The named allocator on scores brought near one: they are of any magnitude, and solvers are happiest there."""
+def solve(
+    allocator: str,
+    scores: Scores,
+    choices: Sequence[Choice],
+    budgets: Sequence[Budget],
+    trials: Trials | None = None,
+) -> Allocation:
+    """The named allocator on scores brought near one: they are of any magnitude, and solvers are happiest there.
+
+    `trials` makes the network anew that an allocator tries plans out on: one that adopts plans leaves it changed."""
     scale = max((float(np.abs(values).max()) for values in scores.values() if values.size), default=1.0) or 1.0
     scaled = tuple(
         replace(choice, options=tuple(replace(option, value=option.value / scale) for option in choice.options))
         for choice in choices
     )
-    return allocate(allocator, scores, scaled, budgets)
+    trial = trials() if trials is not None and allocator in TRY_PLANS_OUT else None
+    return allocate(allocator, scores, scaled, budgets, trial=trial)
 
 
 def _unmet(

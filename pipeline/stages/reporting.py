@@ -64,6 +64,7 @@ def describe(job: Job, outcome: Outcome) -> dict[str, Any]:
         "latency": _latency(outcome),
         "flops": outcome.last.plan["flops"],
         "params": outcome.last.plan["params"],
+        "memory": outcome.last.plan["memory"],
         "accuracy": accuracy,
         "proof": dict(outcome.last.network.proof),
         "rewrites": dict(outcome.rewriting),

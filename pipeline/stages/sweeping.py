@@ -13,7 +13,7 @@ from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.flops import paper_cost
 from pipeline.latency.predict import LatencyModel
 from pipeline.latency.profiling import PlanSpace, cut_to
-from pipeline.stages.allocating import Floors, latency_budget, solve
+from pipeline.stages.allocating import Floors, Trials, latency_budget, solve
 from pipeline.stages.opening import Opened
 from pipeline.stages.problem import complete, make_choices
 from pipeline.stages.steering import Round
@@ -52,9 +52,9 @@ class Point:
         }
 
 
-def named(allocator: str) -> Find:
+def named(allocator: str, trials: Trials | None = None) -> Find:
     """The allocator as compress uses it."""
-    return partial(solve, allocator)
+    return partial(solve, allocator, trials=trials)
 
 
 def quickly(_: Scores, choices: Sequence[Choice], budgets: Sequence[Budget]) -> Allocation:

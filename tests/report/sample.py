@@ -177,6 +177,7 @@ def sample_report(groups: int = 19, seed: int = 0) -> dict[str, Any]:
         },
         "flops": {"before": 41_215_360, "after": 16_905_216},
         "params": {"before": 272_474, "after": 120_330},
+        "memory": {"before": 131_072, "after": 65_536},
         "accuracy": {"metric": "top1", "count": 10000, "before": 91.73, "cut": 38.2, "after": 90.61, "drop": 1.12},
         "proof": {"relative_error": 3.1e-7, "tolerance": 1e-4, "exact_groups": groups - 1, "inexact_groups": 1},
         "batchnorm": {
