@@ -18,8 +18,8 @@ from targets.errors import BadInput
 
 def describe_plan(model: Model, channels: Channels, kept: Kept, cut: Model, constants: str) -> dict[str, Any]:
     """`tensors`: for every initialiser that changes, the kept indices by axis. `groups`: kept channels by group.
-    `flops`: multiply-adds before and after; `memory`: bytes of activations alive at one time. `constants`: whether those
-    of vanished branches were kept or dropped. `blocks`: how channels in blocks were coupled."""
+    `flops`: multiply-adds before and after; `memory`: bytes of activations alive at one time. `constants`: whether
+    those of vanished branches were kept or dropped. `blocks`: how channels in blocks were coupled."""
     full = cutting.whole(channels, kept)
     return {
         "tensors": {
