@@ -201,7 +201,10 @@ def _unmet(
             f": the best of {len(found.rounds)} measured is {fastest.share:.3f}x of the uncut network "
             f"({fastest.measured_ns / 1e6:.4g} ms, up to {fastest.high_ns / 1e6:.4g} ms)"
         )
-    text += f"; the least that is predicted possible is {least_ns / uncut_ns:.3f}x ({least_ns / 1e6:.4g} ms). "
+    said = "the least that is predicted possible is"
+    if found.rounds and min(done.share for done in found.rounds) < least_ns / uncut_ns:
+        said = "no less is predicted possible, the prediction being"
+    text += f"; {said} {least_ns / uncut_ns:.3f}x ({least_ns / 1e6:.4g} ms). "
     zero = {choice.group: np.zeros(max(option.channels for option in choice.options)) for choice in choices}
     try:
         cheapest = solve("exact", zero, choices, [replace(budget, limit=least_ns * JUST_ENOUGH), *paper])
