@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.prune import prune as prune
     from pipeline.recipe import Recipe as Recipe
     from pipeline.report import write_report as write_report
+    from pipeline.sweep import sweep as sweep
 
 HOMES = {
     "Recipe": "pipeline.recipe",
@@ -29,10 +30,11 @@ HOMES = {
     "predict": "pipeline.predict",
     "profile": "pipeline.profile",
     "prune": "pipeline.prune",
+    "sweep": "pipeline.sweep",
     "write_report": "pipeline.report",
 }
 
-__all__ = ["Recipe", "check", "compress", "inspect", "measure", "predict", "profile", "prune", "write_report"]
+__all__ = ["Recipe", "check", "compress", "inspect", "measure", "predict", "profile", "prune", "sweep", "write_report"]
 
 
 class Package(ModuleType):

@@ -6,29 +6,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.goal import parse_goal
-from pipeline.graph.model import Model, load, save
+from pipeline.graph.model import load, save
 from pipeline.graph.rewrite import rewritten
 from pipeline.job import Job, Progress, file_identity
 from pipeline.latency.profiling import NetworkProfile, PlanSpace, profile_network
 from pipeline.latency.stored import from_json, to_json
-from pipeline.plan import describe_plan
 from pipeline.recipe import Recipe
-from pipeline.stages.absorbing import absorb_means
-from pipeline.stages.allocating import Decision, decide_on_device, decide_on_paper
-from pipeline.stages.building import Built, build_and_check
+from pipeline.round import Cut, accuracy_stage, after, cut_once, recovered_with, uncut
+from pipeline.stages.allocating import paper_budgets
+from pipeline.stages.building import build_and_check
 from pipeline.stages.bundling import write_bundle
-from pipeline.stages.cutting import cut_and_prove
-from pipeline.stages.evaluation import accuracy_of, metric_for
 from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samples
-from pipeline.stages.problem import even_candidates
-from pipeline.stages.putting_back import as_opened, fold_again, folded, put_back, to_put_back
+from pipeline.stages.putting_back import as_opened, fold_again, put_back, to_put_back
 from pipeline.stages.reporting import Outcome, describe
-from pipeline.stages.scoring import Scores, best_channels, score_channels
+from pipeline.stages.stepping import steps_to
+from pipeline.stages.sweeping import SHARES, describe_choice, quickly, sweep_budgets
 from pipeline.stages.timing import compare, time_rewrites
-from pipeline.workspace import Workspace, digest
+from pipeline.workspace import Workspace
 from targets.connection import connect
 from targets.profiles.store import ProfileStore
 from targets.target import find_target
@@ -60,35 +55,65 @@ def _compress(job: Job) -> dict[str, Any]:
     base = build_and_check(
         job.opened.model, job.work.folder / "uncut.onnx", job.work.folder / "uncut-engine.onnx", job.connection
     )
-    before = _accuracy(job, "accuracy-before", job.opened.model, {})
+    before = accuracy_stage(job, "accuracy-before", job.opened.model, {})
     rewriting = _rewriting(job)
     batchnorm, normalised = _put_back(job)
     job = replace(job, rewrite=rewriting["used"], normalised=normalised)
     profile = _profile(job) if job.goal.bound("latency") or job.recipe.regularisation.cost == "latency" else None
-    scores = _scores(job, profile)
-    decision = _decide(job, profile, scores, base)
-    kept = best_channels(scores, {group.id: decision.channels[group.id] for group in job.groups})
-    network = cut_and_prove(job.trained, kept, constants=job.constants, rewrite=job.rewrite, seed=job.recipe.seed)
-    delivered = folded(network.model, batchnorm["tensors"])
-    plan = describe_plan(job.opened.model, job.opened.channels, kept, delivered, job.constants)
-    start = network.model
-    if job.recipe.absorb and job.data is not None:
-        start = absorb_means(job.trained.model, start, job.trained.channels, kept, job.data)
-    cut_inputs = {"plan": digest(plan), "absorb": job.recipe.absorb and job.recovering["data"], **job.settling}
-    cut_accuracy = _accuracy(job, "accuracy-cut", start, cut_inputs)
-    trained, recovery = _recover(job, start, cut_inputs)
-    final, folding = fold_again(trained, batchnorm["tensors"], job.recipe.seed)
-    after = _accuracy(job, "accuracy-after", final, {**cut_inputs, **job.recovering})
+    tensors = batchnorm["tensors"]
+    stand = uncut(job.trained)
+    cuts: list[Cut] = []
+    for step in steps_to(job.goal, job.recipe.rounds, _uncut_costs(job, profile), job.recipe.recovery):
+        stand = after(job, cuts[-1]) if cuts else stand
+        cuts.append(cut_once(job, stand, step, base, profile, tensors))
+    last = cuts[-1]
+    final, folding = fold_again(last.trained, tensors, job.recipe.seed)
+    accuracy = accuracy_stage(job, "accuracy-after", final, {**last.made_of, **job.recovering})
+    cuts[-1] = recovered_with(last, accuracy)
     built = build_and_check(
         final, job.work.folder / "final.onnx", job.work.folder / "final-engine.onnx", job.connection
     )
     outcome = Outcome(
-        base, built, profile, scores, decision, network, plan, recovery, rewriting, {**batchnorm, **folding},
-        compare(job, base, built), (before, cut_accuracy, after),
+        base, built, profile, tuple(cuts), rewriting, {**batchnorm, **folding}, compare(job, base, built), before,
+        _sweep(job, cuts[0], profile),
     )  # fmt: skip
     report = describe(job, outcome)
-    write_bundle(job.recipe.output, final, plan, built, report)
+    write_bundle(job.recipe.output, final, last.plan, built, report)
     return report
+
+
+def _uncut_costs(job: Job, profile: NetworkProfile | None) -> dict[str, float]:
+    """What the uncut network has of each quantity that the goal bounds: nanoseconds predicted, the others counted."""
+    full = {group.id: group.channels for group in job.opened.channels.groups}
+    costs = {"latency": profile.latency.predict_ns(full)} if profile else {}
+    for budget in paper_budgets(job.opened, job.groups, job.goal, full):
+        costs[budget.quantity] = max(costs.get(budget.quantity, 0.0), budget.at(full))
+    return costs
+
+
+def _sweep(job: Job, first: Cut, profile: NetworkProfile | None) -> Mapping[str, Any] | None:
+    """What other budgets would have kept, by the first round's scores and the same tables; nothing is measured."""
+    if profile is None or job.goal.bound("latency") is None:
+        return None
+    recipe, decided = job.recipe, first.decision
+    space = PlanSpace(job.groups, profile.candidates.channels, job.constants, job.rewrite)
+    full = {group.id: group.channels for group in job.opened.channels.groups}
+
+    def compute(folder: Path) -> Mapping[str, Any]:
+        widths: dict[str, Any] = {"floor": recipe.floor, "floors": recipe.floors, "vanish": recipe.allow_vanish}
+        uncut_ns = profile.latency.predict_ns(full)
+        points = sweep_budgets(
+            job.opened, job.groups, first.scores, profile.latency, space, [share * uncut_ns for share in SHARES],
+            {"exact": quickly}, on_progress=job.on_progress, **widths,
+        )  # fmt: skip
+        found: dict[str, Any] = {"uncut_ms": uncut_ns / 1e6, "points": [point.as_json() for point in points]}
+        if recipe.rounds == 1 and decided.chosen:  # scores of a later round are other scores
+            found["chosen"] = describe_choice(job.groups, first.scores, space, decided.chosen, **widths)
+        return found
+
+    asked = {**job.scoring, "shares": SHARES, "floors": recipe.floors, "floor": recipe.floor,
+             "vanish": recipe.allow_vanish, "channels": dict(decided.channels), **job.settling}  # fmt: skip
+    return job.work.stage("sweep", asked, compute)[0]
 
 
 def _rewriting(job: Job) -> Mapping[str, Any]:
@@ -143,82 +168,3 @@ def _profile(job: Job) -> NetworkProfile:
     }
     result, _ = job.work.stage("profile", inputs, compute)
     return from_json(result, rewritten(job.opened.model) if job.rewrite else job.opened.model)
-
-
-def _scores(job: Job, profile: NetworkProfile | None) -> Scores:
-    recipe = job.recipe
-
-    def compute(folder: Path) -> Mapping[str, Any]:
-        scores = score_channels(
-            job.trained.model, job.trained.channels, job.groups_of_trained, criterion=recipe.criterion,
-            normalisation=recipe.normalisation, cost=recipe.regularisation.cost,
-            strength=recipe.regularisation.strength,
-            latency_tables=profile.latency.cost_tables() if profile else None,
-            priced=(job.opened.model, job.opened.channels), samples=job.data,
-            count=recipe.samples_for_scoring, seed=recipe.seed, on_progress=job.on_progress,
-        )  # fmt: skip
-        return {"scores": {group: values.tolist() for group, values in scores.items()}}
-
-    result, _ = job.work.stage("score", job.scoring, compute)
-    return {group: np.asarray(values, np.float64) for group, values in result["scores"].items()}
-
-
-def _decide(job: Job, profile: NetworkProfile | None, scores: Scores, base: Built) -> Decision:
-    recipe = job.recipe
-
-    def compute(folder: Path) -> Mapping[str, Any]:
-        if job.goal.bound("latency") is None or profile is None:
-            decision = decide_on_paper(
-                job.opened, job.groups, scores, job.goal, candidates=even_candidates(job.groups),
-                allocator=recipe.allocator, floor=recipe.floor, vanish=recipe.allow_vanish,
-            )  # fmt: skip
-        else:
-            space = PlanSpace(job.groups, profile.candidates.channels, job.constants, job.rewrite)
-            decision = decide_on_device(
-                job.opened, job.groups, scores, job.goal, profile.latency, space, base.engine, job.connection,
-                job.store, folder, allocator=recipe.allocator, floor=recipe.floor, vanish=recipe.allow_vanish,
-                quick=recipe.quick, seed=recipe.seed, on_progress=job.on_progress,
-            )  # fmt: skip
-        return decision.as_json()
-
-    inputs = {**job.scoring, "goal": job.goal.text, "allocator": recipe.allocator, "floor": recipe.floor,
-              "vanish": recipe.allow_vanish, "target": asdict(job.connection.target), **job.settling,
-              "quick": recipe.quick}  # fmt: skip
-    result, _ = job.work.stage("allocate", inputs, compute)
-    return Decision.from_json(result)
-
-
-def _recover(job: Job, start: Model, made_of: Mapping[str, Any]) -> tuple[Model, Mapping[str, Any] | None]:
-    config = job.recipe.recovery
-    if config is None or job.data is None:
-        return start, None
-    samples = job.data
-
-    def compute(folder: Path) -> Mapping[str, Any]:
-        from pipeline.stages.recovering import recover_model
-
-        trained, record = recover_model(start, job.opened.model, samples, config, folder, job.on_progress)
-        save(trained, folder / "recovered.onnx")
-        return record
-
-    record, folder = job.work.stage("recover", {**job.network, **made_of, **job.recovering}, compute)
-    return load(folder / "recovered.onnx", job.opened.model.bound), record
-
-
-def _accuracy(job: Job, name: str, model: Model, inputs: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    if job.validation is None:
-        return None
-    samples = job.validation
-    metric = metric_for(samples, job.recipe.metric)
-
-    def compute(folder: Path) -> Mapping[str, Any]:
-        return asdict(accuracy_of(model, samples, metric, job.opened.model, job.on_progress))
-
-    asked = {
-        **job.network,
-        "metric": metric,
-        "validation": file_identity(job.recipe.validation),
-        "preprocessing": job.preprocessing,
-        **inputs,
-    }
-    return job.work.stage(name, asked, compute)[0]

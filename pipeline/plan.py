@@ -11,14 +11,15 @@ from pipeline.graph.couple import Channels
 from pipeline.graph.flops import paper_cost
 from pipeline.graph.labels import Blocks
 from pipeline.graph.model import Model
+from pipeline.memory import peak_memory
 from pipeline.workspace import write_json
 from targets.errors import BadInput
 
 
 def describe_plan(model: Model, channels: Channels, kept: Kept, cut: Model, constants: str) -> dict[str, Any]:
     """`tensors`: for every initialiser that changes, the kept indices by axis. `groups`: kept channels by group.
-    `flops`: multiply-adds before and after. `constants`: whether those of vanished branches were kept or dropped.
-    `blocks`: how channels in blocks were coupled."""
+    `flops`: multiply-adds before and after; `memory`: bytes of activations alive at one time. `constants`: whether
+    those of vanished branches were kept or dropped. `blocks`: how channels in blocks were coupled."""
     full = cutting.whole(channels, kept)
     return {
         "tensors": {
@@ -37,6 +38,7 @@ def describe_plan(model: Model, channels: Channels, kept: Kept, cut: Model, cons
         ],
         "flops": {"before": paper_cost(model).flops, "after": paper_cost(cut).flops},
         "params": {"before": paper_cost(model).params, "after": paper_cost(cut).params},
+        "memory": {"before": peak_memory(model), "after": peak_memory(cut)},
         "constants": constants,
         "blocks": channels.blocks,
     }

@@ -4,9 +4,11 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from calibration.batches import Samples
 from calibration.preprocessing import Preprocessing
 from pipeline.allocation import keep as keep_share
 from pipeline.goal import Goal
@@ -22,6 +24,7 @@ from pipeline.stages.cutting import cut_and_prove
 from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samples
 from pipeline.stages.problem import even_candidates
 from pipeline.stages.scoring import Scores, best_channels, score_channels
+from pipeline.stages.trial import NetworkTrial
 from targets.connection import connect
 from targets.errors import BadInput
 from targets.profiles.store import ProfileStore
@@ -48,6 +51,8 @@ def prune(
     preprocessing: Preprocessing | None = None,
     allocator: str = "exact",
     floor: float = 0.1,
+    floors: Sequence[tuple[str, float]] = (),
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     inexact: bool = False,
     blocks: Blocks = "auto",
@@ -68,7 +73,7 @@ def prune(
     opened = open_model(model, shapes or {}, blocks=blocks)
     samples = open_samples(opened.model, data, preprocessing) if data else None
     # What a norm runs over changes its statistics when cut, and nothing is trained here: only when asked for.
-    groups = groups_to_cut(opened.channels, exclude=exclude, inexact=inexact)
+    groups = groups_to_cut(opened.channels, include=include, exclude=exclude, inexact=inexact)
     scores = score_channels(
         opened.model, opened.channels, groups, criterion=criterion,
         normalisation=normalisation or default_normalisation(criterion), samples=samples,
@@ -79,7 +84,9 @@ def prune(
         decision = None
     else:
         assert goal is not None
-        decision = _decide(opened, groups, scores, goal, target, allocator, floor, seed, db, on_progress)
+        decision = _decide(
+            opened, groups, scores, goal, target, allocator, floor, floors, samples, seed, db, on_progress
+        )
         channels = decision.channels
     kept = best_channels(scores, {group.id: channels[group.id] for group in groups})
     network = cut_and_prove(opened, kept, constants="kept", seed=seed)
@@ -123,12 +130,16 @@ def _write_all(files: Mapping[Path, Callable[[Path], None]]) -> None:
 
 def _decide(
     opened: Opened, groups: Sequence[ChannelGroup], scores: Scores, goal: Goal, target: str, allocator: str,
-    floor: float, seed: int, db: str | None, on_progress: Progress | None,
+    floor: float, floors: Sequence[tuple[str, float]], samples: Samples | None, seed: int, db: str | None,
+    on_progress: Progress | None,
 ) -> Decision:  # fmt: skip
+    trials = None
+    if samples is not None:
+        trials = partial(NetworkTrial, opened.model, opened.channels, scores, samples, seed=seed)
     if goal.bound("latency") is None:
         return decide_on_paper(
             opened, groups, scores, goal, candidates=even_candidates(groups), allocator=allocator, floor=floor,
-            vanish=True,
+            floors=floors, vanish=True, trials=trials,
         )  # fmt: skip
     store = ProfileStore(db)
     with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-prune-") as folder:
@@ -140,5 +151,6 @@ def _decide(
         return decide_on_device(
             opened, groups, scores, goal, found.latency, PlanSpace(tuple(groups), found.candidates.channels),
             connection.build(uncut, Path(folder, "uncut-engine.onnx")), connection, store, Path(folder),
-            allocator=allocator, floor=floor, vanish=True, quick=False, seed=seed, on_progress=on_progress,
+            allocator=allocator, floor=floor, floors=floors, vanish=True, quick=False, seed=seed,
+            trials=trials, on_progress=on_progress,
         )  # fmt: skip

@@ -22,6 +22,8 @@ from targets.errors import BadInput
 PLACES = ("output", "db")  # where things are kept changes nothing about what they are
 PATHS = ("model", "data", "validate", "validation", "example_inputs", "output", "db")
 
+MOST_ROUNDS = 20  # past this a round takes less than measurements can tell apart
+
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -66,9 +68,14 @@ class Recipe(Part):
     """How scores of different groups are made comparable."""
     regularisation: Regularisation = Regularisation()
     samples_for_scoring: PositiveInt = 1024
-    allocator: Literal["exact", "uniform", "threshold"] = "exact"
+    allocator: Literal["exact", "uniform", "threshold", "knapsack", "sensitivity", "netadapt"] = "exact"
     floor: Share = 0.1
     """Share of its channels that every group keeps at least, where it may not vanish whole."""
+    floors: tuple[tuple[str, Share], ...] = ()
+    """(pattern, share): the floor of the groups that match, instead of `floor`; the last that matches counts. In a file
+    also as a mapping."""
+    rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)] = 1
+    """How many times the network is scored, cut and recovered on its way to the goal, in equal factors."""
     allow_vanish: bool = True
     include_inexact: bool | None = None
     """Also cut groups that a norm or softmax runs over: such a cut changes statistics and is reported as inexact. null:
@@ -121,6 +128,11 @@ class Recipe(Part):
             name: [value] if name in ("mean", "std") and is_number(value) else value for name, value in fields.items()
         }
 
+    @field_validator("floors", mode="before")
+    @classmethod
+    def floors_may_be_a_mapping(cls, value: Any) -> Any:
+        return tuple(value.items()) if isinstance(value, Mapping) else value
+
     @field_validator("goal")
     @classmethod
     def goal_is_readable(cls, text: str) -> str:
@@ -145,6 +157,7 @@ class Recipe(Part):
             "recovery needs data to train with": self.recovery is not None,
             "absorb needs data to average over": self.absorb,
             "batchnorm put-back needs data to measure statistics on": self.batchnorm == "put-back",
+            f"allocator {self.allocator} needs data to try plans out on": self.allocator in ("sensitivity", "netadapt"),
             f"criterion {self.criterion} needs data": CRITERIA[self.criterion].needs_data,
         }
         for need, wanted in needs.items():
@@ -152,6 +165,8 @@ class Recipe(Part):
                 raise ValueError(f"{need}; give `data`")
         if self.batchnorm == "put-back" and self.recovery is None:
             raise ValueError("batchnorm put-back is for training; leave recovery in, or put-back out")
+        if self.recovery is not None and self.recovery.epochs is not None and self.recovery.epochs < self.rounds:
+            raise ValueError(f"{self.rounds} rounds need at least as many epochs; they are {self.recovery.epochs}")
         if self.max_drop is not None and self.validation is None:
             raise ValueError("max_drop needs samples to measure accuracy with; give `validate`")
         return self

@@ -68,6 +68,13 @@ def test_help_lists_every_command(capsys):
         (["compress", "net.onnx", "-o", "out", "--goal", "latency<=0.5x", "--max-drop", "1"], "give `validate`"),
         (["compress", "net.onnx", "-o", "out", "--goal", "latency<=0.5x", "--mean", "a,b"], "--mean 'a,b'"),
         (["compress", "net.onnx", "-o", "out", "--goal", "latency<=0.5x", "--crop", "0"], "--crop '0'"),
+        (
+            ["compress", "net.onnx", "-o", "out", "--goal", "latency<=0.5x", "--floor", "a*=b"],
+            "--floor 'a*=b' is no share",
+        ),
+        (["prune", "net.onnx", "-o", "o.onnx", "--keep", "0.5", "--floor", "=0.5"], "names no groups before the ="),
+        (["sweep", "net.onnx", "--budgets", "0.5x,fast"], "--budgets: 'fast' is no budget"),
+        (["sweep", "net.onnx", "--budgets", "0.5x, 0.5x"], "names one twice"),
         (["run", "missing.yaml"], "missing.yaml: the recipe cannot be read"),
         (["inspect", "net.onnx", "--shape", "1,2"], "--shape '1,2' is not NAME=SIZE,SIZE"),
         (["prune", "net.onnx", "-o", "out.onnx"], "either --keep"),
@@ -171,7 +178,8 @@ def test_a_flag_reaches_the_recipe_as_the_field_it_stands_for(monkeypatch, tmp_p
         "--shape image=1,3,32,32 --shape mask=1,1 --example-inputs my.package:inputs "
         "--data train.npz --validate test.npz --metric top5 --max-drop 1.5 "
         "--criterion taylor-gate --normalise max --regularise latency --strength 0.1 --samples 256 "
-        "--allocator threshold --floor 0.2 --no-vanish --inexact --include a* --exclude head* --exclude stem --absorb "
+        "--allocator threshold --floor 0.2 --floor b*=0.5 --rounds 2 --no-vanish "
+        "--inexact --include a* --exclude head* --exclude stem --absorb "
         "--batchnorm put-back "
         "--epochs 7 --minutes 3 --batch-size 32 --lr 0.1 --augment flip,crop:4 "
         "--resize 240x320 --crop 224 --scale 1 --mean 0.5 --std 0.2,0.2,0.3 --layout NHWC "
@@ -189,6 +197,7 @@ def test_a_flag_reaches_the_recipe_as_the_field_it_stands_for(monkeypatch, tmp_p
     assert (recipe.criterion, recipe.normalisation) == ("taylor-gate", "max")
     assert (recipe.regularisation.cost, recipe.regularisation.strength) == ("latency", 0.1)
     assert (recipe.samples_for_scoring, recipe.allocator, recipe.floor) == (256, "threshold", 0.2)
+    assert (recipe.floors, recipe.rounds) == ((("b*", 0.5),), 2)
     assert (recipe.allow_vanish, recipe.include_inexact, recipe.absorb) == (False, True, True)
     assert (recipe.include, recipe.exclude) == (("a*",), ("head*", "stem"))
     assert recipe.batchnorm == "put-back"

@@ -30,11 +30,11 @@ EPOCHS = 3
 class Run:
     """One command and the folder it writes."""
 
-    def __init__(self, digits: Digits, folder: Path, goal: str) -> None:
+    def __init__(self, digits: Digits, folder: Path, goal: str, *more: object) -> None:
         self.output, self.db = folder / "small", folder / "own.sqlite"
         self.arguments = [
             "compress", digits.network, "--goal", goal, "--data", digits.train, "--validate", digits.test,
-            "-o", self.output, "--quick", "--sessions", 2, "--epochs", EPOCHS, "--db", self.db, "--json",
+            "-o", self.output, "--quick", "--sessions", 2, "--epochs", EPOCHS, "--db", self.db, "--json", *more,
         ]  # fmt: skip
 
     def work(self, pattern: str) -> list[Path]:
@@ -147,6 +147,25 @@ def test_killed_between_rounds_the_rounds_that_were_measured_are_kept(digits: Di
     report = run.finish()
     assert kept.stat().st_mtime_ns == written
     assert report["latency"]["rounds"][0]["measured_ms"] == pytest.approx(first["measured_ns"] / 1e6)
+
+
+@pytest.mark.slow
+def test_killed_in_the_second_round_the_first_one_is_kept(digits: Digits, tmp_path) -> None:
+    run = Run(digits, tmp_path, "flops<=0.4x", "--rounds", 2)
+    run.killed_when(lambda: len(run.work("score-*")) == 2)
+    (first,) = run.work("recover-*/recovered.onnx")
+    (decided,) = run.work("allocate-*/result.json")
+    run.killed_when(lambda: len(run.work("recover-*/checkpoint.pt")) == 2)
+    report = run.finish()
+    assert len(report["cuts"]) == 2
+    assert report["cuts"][0]["flops"] > report["cuts"][1]["flops"] == report["flops"]["after"]
+    assert [cut["epochs"] for cut in report["cuts"]] == [1, 2]
+    assert first.exists()
+    # The plan is of the original network: what the first round kept, less what the second took.
+    left = json.loads(decided.read_text())["channels"]
+    plan = json.loads((run.output / "plan.json").read_text())
+    assert all(len(group["channels"]) <= left[group["id"]] for group in plan["groups"])
+    assert plan["flops"]["after"] == report["flops"]["after"]
 
 
 @pytest.mark.slow

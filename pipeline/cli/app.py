@@ -10,6 +10,7 @@ from pipeline.cli.device import db_command, predict_command, profile_command, ta
 from pipeline.cli.measuring import measure_command
 from pipeline.cli.network import inspect_command, prune_command
 from pipeline.cli.results import check_command, report_command
+from pipeline.cli.sweep import sweep_command
 
 COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "compress": (
@@ -34,6 +35,14 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     ),
     "profile": (profile_command, ("cutback profile net.onnx --target local",)),
     "predict": (predict_command, ("cutback predict net.onnx --plan plan.json --target local --json",)),
+    "sweep": (
+        sweep_command,
+        (
+            "cutback sweep net.onnx --budgets 0.8x,0.6x,0.4x -o sweep",
+            "cutback sweep net.onnx --data train.npz --validate test.npz --measure -o sweep",
+            "cutback sweep net.onnx --allocator exact --allocator uniform --json",
+        ),
+    ),
     "measure": (
         measure_command,
         (

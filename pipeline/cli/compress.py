@@ -22,6 +22,8 @@ NAMES = {
     "regularisation.strength": "--strength",
     "max_drop": "--max-drop",
     "samples_for_scoring": "--samples",
+    "floors": "--floor",
+    "rounds": "--rounds",
     "allow_vanish": "--no-vanish",
     "include_inexact": "--inexact",
     "batchnorm": "--batchnorm",
@@ -93,18 +95,13 @@ def compress_command(
         typer.Option("--samples", help="How many samples channels are scored with.", rich_help_panel="Importance"),
     ] = None,
     allocator: options.Allocator = "exact",
-    floor: options.Floor = 0.1,
+    floor: options.Floor = None,
     no_vanish: Annotated[
         bool, typer.Option("--no-vanish", help="Leave something of every residual branch.", rich_help_panel="Widths")
     ] = False,
     inexact: options.Inexact = None,
     blocks: options.BlocksOption = "auto",
-    include: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--include", metavar="PATTERN", help="Cut only these groups; repeat for more.", rich_help_panel="Widths"
-        ),
-    ] = None,
+    include: options.Include = None,
     exclude: options.Exclude = None,
     absorb: Annotated[
         bool,
@@ -112,6 +109,15 @@ def compress_command(
             "--absorb", help="Fold what removed channels gave on average into biases.", rich_help_panel="Widths"
         ),
     ] = False,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds",
+            metavar="N",
+            help="Approach the goal in N rounds of score, cut and recover; the epochs and minutes are for all of them.",
+            rich_help_panel="Recovery",
+        ),
+    ] = 1,
     no_recovery: Annotated[
         bool, typer.Option("--no-recovery", help="Do not train after the cut.", rich_help_panel="Recovery")
     ] = False,
@@ -165,6 +171,7 @@ def compress_command(
     """
     from pipeline.recipe import make_recipe
 
+    floors = options.parse_floors(floor)
     recovery = given(
         epochs=epochs,
         minutes=minutes,
@@ -177,7 +184,8 @@ def compress_command(
         model=model, goal=goal, output=output, target=target, shapes=options.parse_shapes(shape), data=data,
         validate=validate, metric=metric, max_drop=max_drop, example_inputs=example_inputs, criterion=criterion,
         normalisation=normalise, regularisation=given(cost=regularise, strength=strength) or None,
-        samples_for_scoring=samples, allocator=allocator, floor=floor, allow_vanish=not no_vanish,
+        samples_for_scoring=samples, allocator=allocator, floor=floors[0], floors=floors[1], rounds=rounds,
+        allow_vanish=not no_vanish,
         include_inexact=inexact, blocks=options.parse_blocks(blocks), include=include, exclude=exclude, absorb=absorb,
         batchnorm=batchnorm,
         preprocessing=options.preprocessing_fields(resize, crop, scale, mean, std, layout),

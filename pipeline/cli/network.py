@@ -62,7 +62,8 @@ def prune_command(
     std: options.Std = None,
     layout: options.Layout = None,
     allocator: options.Allocator = "exact",
-    floor: options.Floor = 0.1,
+    floor: options.Floor = None,
+    include: options.Include = None,
     exclude: options.Exclude = None,
     inexact: options.Inexact = None,
     blocks: options.BlocksOption = "auto",
@@ -78,6 +79,7 @@ def prune_command(
 
     wanted = None if goal is None else parse_goal(goal)
     shapes, coupled = options.parse_shapes(shape), options.parse_blocks(blocks)
+    floors = options.parse_floors(floor)
     fields = options.preprocessing_fields(resize, crop, scale, mean, std, layout)
     preprocessing = None if fields is None else Preprocessing(**fields)
 
@@ -100,7 +102,9 @@ def prune_command(
             data=data,
             preprocessing=preprocessing,
             allocator=allocator,
-            floor=floor,
+            floor=floors[0],
+            floors=floors[1],
+            include=tuple(include or ()),
             exclude=tuple(exclude or ()),
             inexact=bool(inexact),
             blocks=coupled,

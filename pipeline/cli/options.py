@@ -63,13 +63,28 @@ Allocator = Annotated[
     typer.Option(
         "--allocator",
         metavar="NAME",
-        help="How widths are chosen: exact, uniform or threshold.",
+        help="How widths are chosen: exact, uniform, threshold, knapsack, sensitivity or netadapt.",
         rich_help_panel="Widths",
     ),
 ]
 Floor = Annotated[
-    float,
-    typer.Option("--floor", help="Share of its channels that every group keeps at least.", rich_help_panel="Widths"),
+    list[str] | None,
+    typer.Option(
+        "--floor",
+        metavar="[PATTERN=]SHARE",
+        help="Share of its channels that every group keeps at least, or those that match: 0.2, 'layer1*=0.5'; "
+        "repeat for more. [dim]Unset: 0.1[/dim]",
+        rich_help_panel="Widths",
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        metavar="PATTERN",
+        help="Cut only these groups (* and ?); repeat for more.",
+        rich_help_panel="Widths",
+    ),
 ]
 Inexact = Annotated[
     bool | None,
@@ -127,6 +142,29 @@ Layout = Annotated[
         "--layout", metavar="NCHW|NHWC", help="Where the network has its channels.", rich_help_panel="Samples"
     ),
 ]
+
+
+FLOOR = 0.1  # where none is given
+
+
+def parse_floors(texts: Sequence[str] | None) -> tuple[float, tuple[tuple[str, float], ...]]:
+    """(share for all, (pattern, share) for some), from `0.2` and `layer1*=0.5`; BadInput for anything else."""
+    floor, floors = FLOOR, []
+    for text in texts or ():
+        pattern, equals, share = text.rpartition("=")
+        try:
+            value = float(share)
+        except ValueError as error:
+            raise BadInput(
+                f"--floor {text!r} is no share, such as 0.2, and no PATTERN=SHARE, such as 'layer1*=0.5'"
+            ) from error
+        if equals and not pattern:
+            raise BadInput(f"--floor {text!r} names no groups before the =. They are listed by: cutback inspect MODEL")
+        if equals:
+            floors.append((pattern, value))
+        else:
+            floor = value
+    return floor, tuple(floors)
 
 
 def parse_blocks(text: str) -> "Blocks":

@@ -76,7 +76,12 @@ def print_compression(report: Mapping[str, Any], output: Path) -> None:
             ratio_text(latency["ratio"]),
         ),
         ("  interval", *(interval(side.get("low_ms"), side.get("high_ms"), " ms") for side in (before, after)), ""),
-        ("  predicted", "", number(latency.get("predicted_ms"), unit=" ms"), "[dim]before it was built[/dim]"),
+        (
+            "  predicted",
+            "",
+            number(latency.get("predicted_ms"), unit=" ms"),
+            interval(latency.get("predicted_low_ms"), latency.get("predicted_high_ms"), " ms, before it was built"),
+        ),
     ]
     for name in ("flops", "params"):
         values = report[name]["before"], report[name]["after"]

@@ -45,6 +45,13 @@ class LatencyModel:
         total = sum(self.table.cost(family_key(site.family), site.at(channels)) for site in self.sites.sites)
         return self.scale * total + self.offset_ns
 
+    def interval_ns(self, channels: Mapping[str, int]) -> tuple[float, float]:
+        """Where the end-to-end time of a plan lies, by how far the fit misses its own samples (95 of 100 of them)."""
+        off = [sample.end_to_end_ns / self.predict_ns(sample.channels) for sample in self.samples]
+        low, high = np.percentile(off, [2.5, 97.5])
+        centre = self.predict_ns(channels)
+        return centre * min(float(low), 1.0), centre * max(float(high), 1.0)
+
     def cost_tables(self, correction: float = 1.0) -> tuple[CostTable, ...]:
         """One table a site, in ns of end-to-end time, for the allocators. `correction` scales all of them."""
         factor = self.scale * correction

@@ -22,6 +22,7 @@ from pipeline.report.text import (
     share,
     size,
     texts,
+    with_interval,
     words,
 )
 
@@ -49,8 +50,12 @@ class Headline:
     created: str
     version: str
 
+    swept: bool = False
+
     @property
     def verdict(self) -> str:
+        if self.swept:
+            return "sweep"
         return "not judged" if self.met is None else "met" if self.met else "not met"
 
 
@@ -58,12 +63,19 @@ def headline(report: Report) -> Headline:
     met = read(report, "met")
     return Headline(
         PurePath(str(read(report, "model", "path") or "model")).name,
-        words(read(report, "goal")),
+        words(read(report, "goal") or _budgets(report)),
         words(read(report, "target", "name")),
         met if isinstance(met, bool) else None,
         str(read(report, "created") or ""),
         str(read(report, "cutback") or ""),
+        swept=read(report, "goal") is None and bool(entries(report, "sweep", "points")),
     )
+
+
+def _budgets(report: Report) -> str | None:
+    """What a sweep was asked for, in place of a goal."""
+    asked = texts(report, "sweep", "asked")
+    return f"latency<={','.join(asked)}" if asked else None
 
 
 def doubts(report: Report) -> list[str]:
@@ -102,6 +114,9 @@ def comparison(report: Report) -> Table:
         pair = [read(report, key, side) for side in ("before", "after")]
         if any(as_float(value) is not None for value in pair):
             rows.append((name, *map(count, pair), quotient(pair[0], pair[1], " fewer")))
+    memory = [read(report, "memory", side) for side in ("before", "after")]
+    if all(as_float(value) is not None for value in memory):
+        rows.append(("Peak memory", *map(size, memory), quotient(memory[0], memory[1], " less")))
     if accuracy:
         pair = [read(accuracy, side) for side in ("before", "after")]
         rows.append((accuracy_name(report), *map(percent, pair), points(change(report))))
@@ -160,14 +175,75 @@ def rounds(report: Report) -> Table:
     rows = tuple(
         (
             str(index),
-            *(milliseconds(read(entry, key)) for key in ("budget_ms", "predicted_ms", "measured_ms")),
-            interval(read(entry, "low_ms"), read(entry, "high_ms"), unit=" ms"),
+            milliseconds(read(entry, "budget_ms")),
+            *_predicted_and_measured(entry),
             error(read(entry, "predicted_ms"), read(entry, "measured_ms")),
         )
         for index, entry in enumerate(entries(report, "latency", "rounds"), 1)
     )
-    columns = ("round", "budget", "predicted", "measured", f"{confidence(report)} interval", "prediction off by")
-    return Table(columns, rows, frozenset(range(6)))
+    columns = ("plan", "budget", *PREDICTED_AND_MEASURED, "prediction off by")
+    return Table(columns, rows, frozenset(range(len(columns))))
+
+
+PREDICTED_AND_MEASURED = ("predicted", "measured")
+
+
+def _predicted_and_measured(entry: Any) -> tuple[str, str]:
+    return (
+        with_interval(*(read(entry, f"predicted_{key}ms") for key in ("", "low_", "high_"))),
+        with_interval(read(entry, "measured_ms"), read(entry, "low_ms"), read(entry, "high_ms")),
+    )
+
+
+def cuts(report: Report) -> Table:
+    """Every round of score, cut and recover, where there was more than one."""
+    found = entries(report, "cuts")
+    rows = tuple(
+        (
+            str(number_),
+            words(cut.get("goal")),
+            *_predicted_and_measured(read(cut, "latency")),
+            percent(cut.get("accuracy_cut")),
+            percent(cut.get("accuracy")),
+            count(cut.get("flops")),
+            count(cut.get("params")),
+            scientific(read(cut, "proof", "relative_error")),
+        )
+        for number_, cut in enumerate(found, 1)
+    )
+    columns = (
+        "round", "goal", *PREDICTED_AND_MEASURED, "accuracy, cut", "recovered", "multiply-adds", "parameters",
+        "proof within",
+    )  # fmt: skip
+    return Table(columns, rows if len(found) > 1 else (), frozenset(range(len(columns))))
+
+
+def sweep(report: Report) -> Table:
+    """Every budget of the sweep, solved."""
+    points_ = entries(report, "sweep", "points")
+    known = [
+        key for key in ("measured_ms", "accuracy") if any(as_float(point.get(key)) is not None for point in points_)
+    ]
+    rows = []
+    for point in points_:
+        reached = as_float(point.get("predicted_ms")) is not None
+        least = f"out of reach: at least {milliseconds(point.get('least_ms'))}"
+        cells = [
+            words(point.get("allocator")),
+            milliseconds(point.get("budget_ms")),
+            share(point.get("kept")),
+            with_interval(*(point.get(key) for key in ("predicted_ms", "low_ms", "high_ms"))) if reached else least,
+        ]
+        if "measured_ms" in known:
+            cells.append(with_interval(*(point.get(f"measured_{key}ms") for key in ("", "low_", "high_"))))
+        if "accuracy" in known:
+            cells.append(percent(point.get("accuracy")))
+        rows.append((*cells, count(point.get("flops")), count(point.get("params")), share(point.get("gap"))))
+    columns = ["allocator", "budget", "importance kept", "predicted"]
+    columns += ["measured"] if "measured_ms" in known else []
+    columns += ["accuracy before recovery"] if "accuracy" in known else []
+    columns += ["multiply-adds", "parameters", "gap"]
+    return Table(tuple(columns), tuple(rows), frozenset(range(1, len(columns))))
 
 
 def error(predicted: Any, measured: Any) -> str:

@@ -108,7 +108,7 @@ def _staircase(index: int, stair: Mapping[str, Any]) -> Picture:
 
 
 def rounds_picture(report: Mapping[str, Any]) -> str:
-    """Predicted and measured latency of each round, with its budget."""
+    """Predicted and measured latency of each plan that was tried, with its budget."""
     rounds = [e for e in entries(report, "latency", "rounds") if as_float(e.get("measured_ms")) is not None]
     if not rounds:
         return ""
@@ -122,6 +122,9 @@ def rounds_picture(report: Mapping[str, Any]) -> str:
                 axes.plot([turn - 0.3, turn + 0.3], [budget] * 2, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
             if measured is None:
                 continue
+            least, most = (as_float(entry.get(f"predicted_{end}_ms")) for end in ("low", "high"))
+            if least is not None and most is not None:
+                axes.plot([turn - 0.1] * 2, [least, most], color=BEFORE, linewidth=2)
             if predicted is not None:
                 axes.plot([turn - 0.1], [predicted], "D", color=BEFORE, markersize=7)
             if low is not None and high is not None:
@@ -130,10 +133,10 @@ def rounds_picture(report: Mapping[str, Any]) -> str:
         axes.set_xticks(range(1, len(rounds) + 1))
         axes.set_xlim(0.4, max(len(rounds), 3) + 0.6)
         axes.margins(y=0.15)
-        axes.set_xlabel("round")
+        axes.set_xlabel("plan")
         axes.set_ylabel("ms")
 
-    return draw("rounds", "Predicted beside measured latency per round", plot, width=380, height=230)
+    return draw("rounds", "Predicted beside measured latency per plan", plot, width=380, height=230)
 
 
 def recovery_pictures(report: Mapping[str, Any]) -> list[Picture]:

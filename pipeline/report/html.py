@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pipeline.report import bars, content, figures
+from pipeline.report import bars, content, curves, figures
 from pipeline.report.kernels import kernel_table
 from pipeline.report.text import (
     as_float,
@@ -55,6 +55,10 @@ def to_html(report: Mapping[str, Any]) -> str:
         rounds=content.rounds(report),
         rounds_picture=figures.rounds_picture(report),
         heldout=content.heldout(report),
+        cuts=content.cuts(report),
+        sweep=curves.sweep_pictures(report),
+        sweep_table=content.sweep(report),
+        chosen=as_float(read(report, "sweep", "chosen", "kept")) is not None,
         kernels=kernels,
         kernel_table=kernel_table(report),
         other_kernels=other_kernels,

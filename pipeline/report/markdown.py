@@ -24,6 +24,8 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         parts.append("## Doubts\n\n" + "\n".join(f"- {escape(text)}" for text in doubts))
     sections = (
         ("Predicted beside measured", content.rounds(report), content.heldout(report)),
+        ("Rounds of score, cut and recover", content.cuts(report), ""),
+        ("Sweep", content.sweep(report), ""),
         ("Accuracy", content.accuracy(report), ""),
         ("Widths", content.widths(report), ""),
         ("Kernels", kernel_table(report), "As the runtime's profiler timed them, its own cost per kernel included."),

@@ -72,6 +72,13 @@ def interval(low: Any, high: Any, digits: int = 4, unit: str = "") -> str:
     return f"{number(low, digits)} to {number(high, digits)}{unit}"
 
 
+def with_interval(value: Any, low: Any, high: Any) -> str:
+    """`1.700 ms [1.660, 1.740]`, without brackets where the ends are not known."""
+    if as_float(low) is None or as_float(high) is None:
+        return milliseconds(value)
+    return f"{milliseconds(value)} [{number(low, 4)}, {number(high, 4)}]"
+
+
 def percent(value: Any) -> str:
     known = as_float(value)
     return DASH if known is None else f"{known:.2f} %"

@@ -1,4 +1,4 @@
-"""The loop: choose widths, build, measure on the device, correct, choose again, until the goal is met as measured."""
+"""Which widths: on paper in one solution, or on the device in as many rounds as the goal takes."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,50 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.allocation import Allocation, Budget, Scores, Unreachable, allocate
+from pipeline.allocation import Allocation, Budget, Choice, Scores, Trial, Unreachable, allocate, minimum_cost
 from pipeline.costs import budgets_of
 from pipeline.goal import Bound, Goal
 from pipeline.graph.channels import ChannelGroup
-from pipeline.graph.model import save
-from pipeline.latency.predict import LatencyModel, fit
-from pipeline.latency.profiling import PlanSpace, cut_to, sample_plan
+from pipeline.latency.predict import LatencyModel
+from pipeline.latency.profiling import PlanSpace, sample_plan
 from pipeline.latency.table import Sample
+from pipeline.stages.approaching import JUST_ENOUGH, Approach, Plan, approach
 from pipeline.stages.opening import Opened
 from pipeline.stages.problem import complete, make_choices, settle_budget, with_branches
+from pipeline.stages.reach import as_sentence, what_remains
+from pipeline.stages.steering import Round, best
+from pipeline.stages.trying import Bench, try_plan
 from pipeline.workspace import write_json
 from targets.connection import Connection, Engine
 from targets.errors import GoalNotMet
-from targets.measure import measure
-from targets.measurement import Measurement, ratio
 from targets.profiles.store import ProfileStore
 
-MOST_ROUNDS = 8
-ACCEPTED_OVER_GOAL = 1.01  # of the interval's upper end; the final measurement is allowed 1.02
-WASTE = 0.96  # a measured share below this part of the goal leaves accuracy on the table: try wider
-SESSIONS_PER_ROUND = 6
-ANOTHER_STAIR = 0.96
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Round:
-    """One plan, predicted and then measured beside the uncut network; `share` is of the uncut network's time."""
-
-    budget_ns: float
-    predicted_ns: float
-    measured_ns: float
-    low_ns: float
-    high_ns: float
-    share: float
-    share_high: float
-    channels: Mapping[str, int]
-
-    def reached(self, bound: Bound) -> float:
-        """The upper end of what was measured, as a share of the goal."""
-        return (self.share_high if bound.relative else self.high_ns) / bound.limit
-
-    def centre(self, bound: Bound) -> float:
-        return (self.share if bound.relative else self.measured_ns) / bound.limit
+Floors = Sequence[tuple[str, float]]
+Trials = Callable[[], Trial]
+TRY_PLANS_OUT = ("sensitivity", "netadapt")
 
 
 @dataclass(frozen=True)
@@ -65,6 +43,11 @@ class Decision:
     seconds: float
     value: float
     rounds: tuple[Round, ...] = field(default=())
+
+    @property
+    def chosen(self) -> Round | None:
+        """The round that measured the plan, where one did."""
+        return next((done for done in self.rounds if done.channels == self.channels), None)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,11 +67,16 @@ def decide_on_paper(
     allocator: str,
     floor: float,
     vanish: bool,
+    floors: Floors = (),
+    trials: Trials | None = None,
 ) -> Decision:
-    """Widths for a goal in FLOPs and parameters alone: nothing to measure, one solution."""
+    """Widths for a goal in FLOPs, parameters and the like: nothing to measure, one solution."""
     full = {group.id: group.channels for group in opened.channels.groups}
-    choices = make_choices(scores, candidates, groups, floor=floor, vanish=vanish)
-    found = _solve(allocator, scores, choices, _paper_budgets(opened, groups, goal, full), goal)
+    choices = make_choices(scores, candidates, groups, floor=floor, floors=floors, vanish=vanish)
+    try:
+        found = solve(allocator, scores, choices, paper_budgets(opened, groups, goal, full), trials)
+    except Unreachable as error:
+        raise _unreachable(error, goal) from error
     return _decision(found, complete(found.channels, groups, full), ())
 
 
@@ -109,62 +97,132 @@ def decide_on_device(
     vanish: bool,
     quick: bool,
     seed: int,
+    floors: Floors = (),
+    trials: Trials | None = None,
     on_progress: Progress | None = None,
 ) -> Decision:
-    """Solve, build, measure, correct, solve again. Raises GoalNotMet with the best that was reached."""
+    """Solve, build, measure, correct, solve again. Raises GoalNotMet with the best that was measured, the least that is
+    predicted, and what keeps it there. Rounds that an earlier, killed run left in `folder` are not measured again.
+
+    `scores` may be of fewer channels than the groups have, where some were cut before.
+    """
     bound = goal.bound("latency")
     assert bound is not None
     full = {group.id: group.channels for group in opened.channels.groups}
-    paper = _paper_budgets(opened, groups, goal, full)
-    choices = make_choices(scores, space.candidates, groups, floor=floor, vanish=vanish)
-    rounds: list[Round] = []
-    found: dict[int, Allocation] = {}
-    limit_ns = bound.against(latency.predict_ns(full))
-    for number in range(MOST_ROUNDS):
+    paper = paper_budgets(opened, groups, goal, full)
+    choices = make_choices(scores, space.candidates, groups, floor=floor, floors=floors, vanish=vanish)
+    bench = Bench(opened, space, base, connection, folder, quick, seed)
+
+    def widths_within(model: LatencyModel, limit_ns: float) -> tuple[Allocation, Plan]:
+        found = solve(allocator, scores, choices, [latency_budget(model, limit_ns, groups, full), *paper], trials)
+        return found, complete(found.channels, groups, full)
+
+    def try_out(number: int, plan: Plan, limit_ns: float, model: LatencyModel, value: float) -> tuple[Round, Sample]:
+        path = folder / f"round-{number}.json"
+        kept = _read_round(path, plan)
+        if kept is not None:
+            return kept
+        done = try_plan(bench, plan, bound, limit_ns, model, value, number)
+        sample = sample_plan(opened.model, opened.channels, model.sites, plan, space, connection, store, folder.name)
+        write_json(path, {"round": asdict(done), "sample": asdict(sample)})
+        return done, sample
+
+    def on_round(number: int, most: int) -> None:
         if on_progress:
-            on_progress(number, MOST_ROUNDS, "choosing widths, building, measuring")
-        tables = with_branches(latency.cost_tables(), groups, full)
-        budgets = [Budget("latency", limit_ns, tables, latency.offset_ns), *paper]
-        try:
-            allocation = _solve(allocator, scores, choices, budgets, goal)
-        except GoalNotMet:
-            if any(done.reached(bound) <= ACCEPTED_OVER_GOAL for done in rounds):
-                break
-            raise
-        plan = complete(allocation.channels, groups, full)
-        if any(done.channels == plan for done in rounds):
-            if any(done.reached(bound) <= ACCEPTED_OVER_GOAL for done in rounds):
-                break
-            limit_ns *= ANOTHER_STAIR  # the same plan again, and it misses: ask for less until another one comes
-            continue
-        found[number] = allocation
-        kept = _read_round(folder / f"round-{number}.json", plan)
-        if kept is None:
-            done = _measure_plan(
-                opened, plan, limit_ns, latency.predict_ns(plan), space, base, connection, folder, quick, seed + number
-            )
-            sample = sample_plan(
-                opened.model, opened.channels, latency.sites, plan, space, connection, store, folder.name
-            )
-            write_json(folder / f"round-{number}.json", {"round": asdict(done), "sample": asdict(sample)})
-        else:
-            done, sample = kept
-        rounds.append(done)
-        latency = fit(latency.sites, [*latency.samples, sample])
-        if done.reached(bound) <= ACCEPTED_OVER_GOAL and done.centre(bound) >= WASTE:
-            break
-        # The refitted table knows this plan; what it still gets wrong at this point is put right in the limit.
-        wanted = 1.0 / done.reached(bound) if done.reached(bound) > ACCEPTED_OVER_GOAL else 0.985 / done.centre(bound)
-        limit_ns = latency.predict_ns(plan) * min(max(wanted, 0.6), 1.25)
-    met = [done for done in rounds if done.reached(bound) <= ACCEPTED_OVER_GOAL]
-    if not met:
-        best = min(rounds, key=lambda done: done.share_high)
-        raise GoalNotMet(
-            f"{goal.text} was not met in {len(rounds)} rounds: the best measured is {best.share:.3f}x of the uncut "
-            f"network ({best.measured_ns / 1e6:.3g} ms). Ask for no less, or allow narrower widths (--floor)."
+            on_progress(number, most, "choosing widths, building, measuring")
+
+    try:
+        found = approach(bound, full, latency, widths_within, try_out, on_round)
+    except Unreachable as error:
+        raise _unreachable(error, goal) from error
+    chosen = best(found.rounds, bound)
+    if chosen is None:
+        least = latency_budget(found.latency, 0.0, groups, full)
+        raise GoalNotMet(_unmet(opened, groups, goal, bound, found, choices, space, least, paper))
+    allocation = next(each.allocation for each in found.tried if each.round is chosen)
+    return _decision(allocation, chosen.channels, found.rounds)
+
+
+def latency_budget(
+    latency: LatencyModel, limit_ns: float, groups: Sequence[ChannelGroup], full: Mapping[str, int]
+) -> Budget:
+    """A limit on predicted latency; `full` is the uncut plan, which groups that nobody decides on keep."""
+    return Budget("latency", limit_ns, with_branches(latency.cost_tables(), groups, full), latency.offset_ns)
+
+
+def paper_budgets(opened: Opened, groups: Sequence[ChannelGroup], goal: Goal, full: Mapping[str, int]) -> list[Budget]:
+    """The goal's bounds that need no device."""
+    return [
+        settle_budget(budget, groups, full)
+        for bound in goal.bounds
+        if bound.quantity != "latency"
+        for budget in budgets_of(bound, opened.model, opened.channels)
+    ]
+
+
+def solve(
+    allocator: str,
+    scores: Scores,
+    choices: Sequence[Choice],
+    budgets: Sequence[Budget],
+    trials: Trials | None = None,
+) -> Allocation:
+    """The named allocator on scores brought near one: they are of any magnitude, and solvers are happiest there.
+
+    `trials` makes the network anew that an allocator tries plans out on: one that adopts plans leaves it changed."""
+    scale = max((float(np.abs(values).max()) for values in scores.values() if values.size), default=1.0) or 1.0
+    scaled = tuple(
+        replace(choice, options=tuple(replace(option, value=option.value / scale) for option in choice.options))
+        for choice in choices
+    )
+    trial = trials() if trials is not None and allocator in TRY_PLANS_OUT else None
+    return allocate(allocator, scores, scaled, budgets, trial=trial)
+
+
+def _unmet(
+    opened: Opened,
+    groups: Sequence[ChannelGroup],
+    goal: Goal,
+    bound: Bound,
+    found: Approach,
+    choices: Sequence[Choice],
+    space: PlanSpace,
+    budget: Budget,
+    paper: Sequence[Budget],
+) -> str:
+    """What was measured at best, what is predicted at least, and why it is no less."""
+    full = {group.id: group.channels for group in opened.channels.groups}
+    least_ns = minimum_cost(choices, budget, within=paper)
+    uncut_ns = found.latency.predict_ns(full)
+    text = f"{goal.text} cannot be met"
+    if found.rounds:
+        fastest = min(found.rounds, key=lambda done: done.level(bound))
+        text += (
+            f": the best of {len(found.rounds)} measured is {fastest.share:.3f}x of the uncut network "
+            f"({fastest.measured_ns / 1e6:.4g} ms, up to {fastest.high_ns / 1e6:.4g} ms)"
         )
-    chosen = max(met, key=lambda done: (found[rounds.index(done)].value, -done.share))
-    return _decision(found[rounds.index(chosen)], chosen.channels, tuple(rounds))
+    said = "the least that is predicted possible is"
+    if found.rounds and min(done.share for done in found.rounds) < least_ns / uncut_ns:
+        said = "no less is predicted possible, the prediction being"
+    text += f"; {said} {least_ns / uncut_ns:.3f}x ({least_ns / 1e6:.4g} ms). "
+    zero = {choice.group: np.zeros(max(option.channels for option in choice.options)) for choice in choices}
+    try:
+        cheapest = solve("exact", zero, choices, [replace(budget, limit=least_ns * JUST_ENOUGH), *paper])
+    except Unreachable:  # the solver's tolerances lie between the two: nothing can be said of the plan
+        parts = ""
+    else:
+        plan = complete(cheapest.channels, groups, full)
+        parts = as_sentence(what_remains(opened.model, opened.channels, found.latency, plan, choices, space.candidates))
+    return f"{text}{parts} Ask for no less, or allow narrower widths (--floor).".replace("  ", " ")
+
+
+def _unreachable(error: Unreachable, goal: Goal) -> GoalNotMet:
+    share = f"{error.least / error.full:.3f}x" if error.full else "?"
+    unit = f" ({error.least / 1e6:.3g} ms)" if error.quantity == "latency" else f" ({error.least:.4g})"
+    return GoalNotMet(
+        f"{goal.text} cannot be met: the best reachable {error.quantity} is about {share} of the uncut "
+        f"network's{unit}. Ask for no less, or allow narrower widths (--floor)."
+    )
 
 
 def _read_round(path: Path, plan: Mapping[str, int]) -> tuple[Round, Sample] | None:
@@ -174,62 +232,6 @@ def _read_round(path: Path, plan: Mapping[str, int]) -> tuple[Round, Sample] | N
     stored = json.loads(path.read_text(encoding="utf-8"))
     done = Round(**stored["round"])
     return (done, Sample(**stored["sample"])) if done.channels == dict(plan) else None
-
-
-def _measure_plan(
-    opened: Opened,
-    plan: Mapping[str, int],
-    limit_ns: float,
-    predicted_ns: float,
-    space: PlanSpace,
-    base: Engine,
-    connection: Connection,
-    folder: Path,
-    quick: bool,
-    seed: int,
-) -> Round:
-    path = folder / "round.onnx"
-    save(cut_to(opened.model, opened.channels, plan, space.constants, rewrite=space.rewrite), path)
-    engine = connection.build(path, folder / "round-engine.onnx")
-    before, after = measure(
-        [base, engine], connection, shapes=opened.model.bound, sessions=SESSIONS_PER_ROUND, quick=quick, seed=seed
-    )
-    return _round(before, after, plan, limit_ns, predicted_ns)
-
-
-def _round(
-    before: Measurement, after: Measurement, plan: Mapping[str, int], limit_ns: float, predicted_ns: float
-) -> Round:
-    compared = ratio(before, after)
-    low, high = after.interval_ns()
-    return Round(limit_ns, predicted_ns, after.median_ns, low, high, 1 / compared.value, 1 / compared.low, dict(plan))
-
-
-def _paper_budgets(opened: Opened, groups: Sequence[ChannelGroup], goal: Goal, full: Mapping[str, int]) -> list[Budget]:
-    return [
-        settle_budget(budget, groups, full)
-        for bound in goal.bounds
-        if bound.quantity != "latency"
-        for budget in budgets_of(bound, opened.model, opened.channels)
-    ]
-
-
-def _solve(allocator: str, scores: Scores, choices: Any, budgets: Sequence[Budget], goal: Goal) -> Allocation:
-    # Scores are of any magnitude; the solver is happiest around one.
-    scale = max((float(np.abs(values).max()) for values in scores.values() if values.size), default=1.0) or 1.0
-    scaled = tuple(
-        replace(choice, options=tuple(replace(option, value=option.value / scale) for option in choice.options))
-        for choice in choices
-    )
-    try:
-        return allocate(allocator, scores, scaled, budgets)
-    except Unreachable as error:
-        share = f"{error.least / error.full:.3f}x" if error.full else "?"
-        unit = f" ({error.least / 1e6:.3g} ms)" if error.quantity == "latency" else f" ({error.least:.4g})"
-        raise GoalNotMet(
-            f"{goal.text} cannot be met: the best reachable {error.quantity} is about {share} of the uncut "
-            f"network's{unit}. Ask for no less, or allow narrower widths (--floor)."
-        ) from error
 
 
 def _decision(found: Allocation, channels: Mapping[str, int], rounds: tuple[Round, ...]) -> Decision:

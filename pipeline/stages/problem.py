@@ -1,11 +1,12 @@
 """The allocation problem of a network: options per group, and budgets that know which branches may vanish."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.allocation.problem import Budget, Choice, CostTable, Option, Scores, Width, choices_from
+from pipeline.allocation.problem import Budget, Choice, CostTable, Option, Scores, Width, choices_from, floors_of
 from pipeline.graph.channels import ChannelGroup
 
 # Groups whose widths nobody measured (a goal in FLOPs or parameters alone) are offered at this many even steps.
@@ -32,10 +33,21 @@ def make_choices(
     floors: Sequence[tuple[str, float]] = (),
 ) -> tuple[Choice, ...]:
     """Options and their worth. A group inside a branch goes with the branch: it keeps a width of its own as long as the
-    branch lives, and what it is worth is taken off the branch's empty option. `floors`: (pattern, share) pairs."""
+    branch lives, and what it is worth is taken off the branch's empty option.
+
+    `floors`: (pattern, share), beside `floor` for all; shares are of the uncut group, also where `scores` are of the
+    channels that an earlier cut left."""
     inner = {group.id: group.vanishes_with for group in groups if group.vanishes_with and not group.vanishes}
-    offered = {group.id: [n for n in candidates[group.id] if n or (vanish and group.vanishes)] for group in groups}
-    choices = choices_from({group.id: scores[group.id] for group in groups}, offered, floor=floor, floors=floors)
+    shares = floors_of([group.id for group in groups], floor, floors)
+    offered = {
+        group.id: [
+            count
+            for count in candidates[group.id]
+            if count >= least_channels(group.channels, shares[group.id]) or (not count and vanish and group.vanishes)
+        ]
+        for group in groups
+    }
+    choices = choices_from({group.id: scores[group.id] for group in groups}, offered)
     lost: dict[str, float] = {}
     for group_id, outer in inner.items():
         lost[outer] = lost.get(outer, 0.0) + float(np.sum(scores[group_id]))
@@ -49,6 +61,11 @@ def make_choices(
         )
         for choice in choices
     )
+
+
+def least_channels(channels: int, share: float) -> int:
+    """The fewest of a group's channels that a floor leaves; never none."""
+    return max(1, math.ceil(share * channels - 1e-9))
 
 
 def with_branches(

@@ -13,32 +13,38 @@ from pipeline.job import Job
 from pipeline.latency.profiling import NetworkProfile
 from pipeline.measure import in_ms
 from pipeline.profile import describe_stairs
-from pipeline.stages.allocating import Decision
+from pipeline.round import Accuracy, Cut
 from pipeline.stages.building import Built
-from pipeline.stages.cutting import CutNetwork
-from pipeline.stages.scoring import Scores
+from pipeline.stages.lineage import spread_out
+from pipeline.stages.opening import Opened
+from pipeline.stages.steering import Round
 from pipeline.stages.timing import ALLOWED_OVER_GOAL, Timing, over
 from targets.kernels import Kernel
-
-Accuracy = Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What the stages made. `accuracies`: of the uncut network, the cut one, and the recovered one."""
+    """What the stages made. `cuts`: every round, the last with the accuracy of what is delivered; `before`: the uncut
+    network's accuracy."""
 
     base: Built
     built: Built
     profile: NetworkProfile | None
-    scores: Scores
-    decision: Decision
-    network: CutNetwork
-    plan: Mapping[str, Any]
-    recovery: Mapping[str, Any] | None
+    cuts: tuple[Cut, ...]
     rewriting: Mapping[str, Any]
     batchnorm: Mapping[str, Any]
     timing: Timing
-    accuracies: tuple[Accuracy, Accuracy, Accuracy]
+    before: Accuracy
+    sweep: Mapping[str, Any] | None
+
+    @property
+    def last(self) -> Cut:
+        return self.cuts[-1]
+
+    @property
+    def accuracies(self) -> tuple[Accuracy, Accuracy, Accuracy]:
+        """Of the uncut network, the cut one, and the recovered one."""
+        return self.before, self.last.cut, self.last.recovered
 
 
 def describe(job: Job, outcome: Outcome) -> dict[str, Any]:
@@ -49,29 +55,32 @@ def describe(job: Job, outcome: Outcome) -> dict[str, Any]:
         "cutback": version("cutback"),
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "command": "cutback " + shlex.join(sys.argv[1:]),
-        "model": _model(job),
+        "model": describe_model(job.opened),
         "target": asdict(job.connection.target),
         "device": job.connection.device.as_dict(),
         "goal": job.goal.text,
         "met": not failures,
         "failures": failures,
         "latency": _latency(outcome),
-        "flops": outcome.plan["flops"],
-        "params": outcome.plan["params"],
+        "flops": outcome.last.plan["flops"],
+        "params": outcome.last.plan["params"],
+        "memory": outcome.last.plan["memory"],
         "accuracy": accuracy,
-        "proof": dict(outcome.network.proof),
+        "proof": dict(outcome.last.network.proof),
         "rewrites": dict(outcome.rewriting),
         "batchnorm": {name: value for name, value in outcome.batchnorm.items() if name != "tensors"},
+        "cuts": [_cut(cut) for cut in outcome.cuts],
+        "sweep": outcome.sweep,
         "groups": _groups(job, outcome),
         "kernels": _kernels(job, outcome),
-        "stairs": describe_stairs(outcome.profile, outcome.decision.channels) if outcome.profile else [],
-        "recovery": dict(outcome.recovery) if outcome.recovery else None,
+        "stairs": describe_stairs(outcome.profile, outcome.last.decision.channels) if outcome.profile else [],
+        "recovery": dict(outcome.last.recovery) if outcome.last.recovery else None,
         "solver": {
-            "name": outcome.decision.solver,
+            "name": outcome.last.decision.solver,
             "allocator": job.recipe.allocator,
-            "gap": outcome.decision.gap,
-            "status": outcome.decision.status,
-            "seconds": outcome.decision.seconds,
+            "gap": outcome.last.decision.gap,
+            "status": outcome.last.decision.status,
+            "seconds": outcome.last.decision.seconds,
         },
         "criterion": {
             "name": job.recipe.criterion,
@@ -107,7 +116,7 @@ def failures_of(job: Job, outcome: Outcome, accuracy: Accuracy) -> list[str]:
                 end = f"{share:.3f}x" if bound.relative else f"{high:.3g} ms"
                 found.append(f"latency: the upper end of the measured interval is {end}; asked was {job.goal.text}")
         else:
-            cost = outcome.plan[bound.quantity]
+            cost = outcome.last.plan[bound.quantity]
             if cost["after"] > bound.against(cost["before"]) * (1 + 1e-9):
                 found.append(f"{bound.quantity}: {cost['after']} is over {job.goal.text}")
     most = job.recipe.max_drop
@@ -116,45 +125,72 @@ def failures_of(job: Job, outcome: Outcome, accuracy: Accuracy) -> list[str]:
     return found
 
 
-def _model(job: Job) -> dict[str, Any]:
-    model = job.opened.model
+def describe_model(opened: Opened) -> dict[str, Any]:
+    model = opened.model
     inputs = [{"name": s.name, "shape": list(model.bound[s.name]), "dtype": s.dtype} for s in input_specs(model.proto)]
-    return {"path": job.recipe.model, "sha256": job.opened.sha256, "inputs": inputs}
+    return {"path": opened.source, "sha256": opened.sha256, "inputs": inputs}
 
 
 def _latency(outcome: Outcome) -> dict[str, Any]:
-    timing, decision = outcome.timing, outcome.decision
-    chosen = next((done for done in decision.rounds if done.channels == decision.channels), None)
+    timing, decision = outcome.timing, outcome.last.decision
+    chosen = decision.chosen
     return {
         "before": in_ms(timing.before),
         "after": in_ms(timing.after),
         "ratio": asdict(timing.ratio),
         "predicted_ms": chosen.predicted_ns / 1e6 if chosen else None,
+        "predicted_low_ms": chosen.predicted_low_ns / 1e6 if chosen else None,
+        "predicted_high_ms": chosen.predicted_high_ns / 1e6 if chosen else None,
         "measured_ms": timing.after.median_ns / 1e6,
-        "rounds": [
-            {
-                "budget_ms": done.budget_ns / 1e6,
-                "predicted_ms": done.predicted_ns / 1e6,
-                "measured_ms": done.measured_ns / 1e6,
-                "low_ms": done.low_ns / 1e6,
-                "high_ms": done.high_ns / 1e6,
-            }
-            for done in decision.rounds
-        ],
+        "rounds": [describe_round(done) for done in decision.rounds],
         "heldout": asdict(outcome.profile.heldout) if outcome.profile else None,
     }
 
 
+def describe_round(done: Round) -> dict[str, Any]:
+    """One plan as it was predicted and then measured."""
+    return {
+        "budget_ms": done.budget_ns / 1e6,
+        "predicted_ms": done.predicted_ns / 1e6,
+        "predicted_low_ms": done.predicted_low_ns / 1e6,
+        "predicted_high_ms": done.predicted_high_ns / 1e6,
+        "measured_ms": done.measured_ns / 1e6,
+        "low_ms": done.low_ns / 1e6,
+        "high_ms": done.high_ns / 1e6,
+        "share": done.share,
+        "sessions": done.sessions,
+    }
+
+
+def _cut(cut: Cut) -> dict[str, Any]:
+    """One round of score, cut and recover; its latency is that of its widths, measured beside the uncut network."""
+    return {
+        "goal": cut.step.goal.text.partition(" (")[0],
+        "latency": describe_round(cut.decision.chosen) if cut.decision.chosen else None,
+        "plans": len(cut.decision.rounds),
+        "flops": cut.plan["flops"]["after"],
+        "params": cut.plan["params"]["after"],
+        "accuracy_cut": cut.cut["value"] if cut.cut else None,
+        "accuracy": cut.recovered["value"] if cut.recovered else None,
+        "epochs": len(cut.recovery["epochs"]) if cut.recovery else 0,
+        "gap": cut.decision.gap,
+        "proof": dict(cut.network.proof),
+    }
+
+
 def _groups(job: Job, outcome: Outcome) -> list[dict[str, Any]]:
+    cut = outcome.last
     return [
         {
             **{key: entry[key] for key in ("id", "width", "kept", "step")},
             "exact": group.exact,
             "locked": group.locked_because,
-            "importance": outcome.scores[group.id].tolist() if group.id in outcome.scores else [],
+            "importance": spread_out(cut.scores[group.id], cut.before.kept[group.id], group.channels)
+            if group.id in cut.scores
+            else [],
             "kept_channels": entry["channels"],
         }
-        for entry, group in zip(outcome.plan["groups"], job.opened.channels.groups, strict=True)
+        for entry, group in zip(cut.plan["groups"], job.opened.channels.groups, strict=True)
     ]
 
 
@@ -190,8 +226,15 @@ def _doubts(job: Job, outcome: Outcome) -> list[str]:
     timed = [f"{which}: {doubt}" for which, side in sides for doubt in side.doubts]
     if outcome.timing.attempts > 1:
         timed.append(
-            f"timed {outcome.timing.attempts} times: before, the interval was too wide to tell; the last counts"
+            f"timed in {outcome.timing.attempts} batches of sessions, all of which count: after fewer, the interval "
+            "was too wide to tell"
         )
-    proof = [outcome.network.proof["doubt"]] if outcome.network.proof["doubt"] else []
+    proof = list(dict.fromkeys(cut.network.proof["doubt"] for cut in outcome.cuts if cut.network.proof["doubt"]))
+    closed = [
+        f"round {cut.step.number + 1} could not cut {', '.join(cut.closed)} any further: after the round before, "
+        "channels go together otherwise there"
+        for cut in outcome.cuts
+        if cut.closed
+    ]
     quick = ["timed in quick mode"] if job.recipe.quick else []
-    return [*proof, *timed, *outcome.base.doubts, *outcome.built.doubts, *quick]
+    return [*proof, *closed, *timed, *outcome.base.doubts, *outcome.built.doubts, *quick]

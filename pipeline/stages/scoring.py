@@ -41,14 +41,25 @@ def score_channels(
     batches = take(samples, count, seed).batches(SCORING_BATCH) if samples is not None else None
     raw = score(criterion, free_batch(model), groups, batches=batches, seed=seed, on_progress=on_progress)
     scores = dict(normalise({group.id: raw[group.id] for group in groups}, normalisation))
-    if cost != "none" and strength > 0:
-        tables = latency_tables if cost == "latency" else PAPER_COSTS[cost](*(priced or (model, channels)))
-        if tables is None:
-            raise BadInput(
-                "Regularising by latency needs a profile of the target. Give a latency goal, or another cost."
-            )
-        scores = regularise(scores, channel_costs(tables, groups, channels), strength)
-    return scores
+    return regularised(scores, priced or (model, channels), groups, cost, strength, latency_tables=latency_tables)
+
+
+def regularised(
+    scores: Scores,
+    priced: tuple[Model, Channels],
+    groups: Sequence[ChannelGroup],
+    cost: str,
+    strength: float,
+    *,
+    latency_tables: Sequence[CostTable] | None = None,
+) -> Scores:
+    """score - strength * cost, for the costs of `priced`, of which `groups` are; as they are where nothing is asked."""
+    if cost == "none" or strength == 0:
+        return scores
+    tables = latency_tables if cost == "latency" else PAPER_COSTS[cost](*priced)
+    if tables is None:
+        raise BadInput("Regularising by latency needs a profile of the target. Give a latency goal, or another cost.")
+    return regularise(scores, channel_costs(tables, groups, priced[1]), strength)
 
 
 def best_channels(scores: Scores, channels: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

@@ -127,7 +127,7 @@ def test_page_is_well_formed_and_asks_for_nothing_outside_itself(groups: int) ->
 
 def test_pictures_are_valid_svg_with_the_page_s_colours(page: str) -> None:
     pictures = [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)]
-    assert len(pictures) == 12 + 12 + 1 + 2  # importance, stairs, rounds, recovery
+    assert len(pictures) == 12 + 12 + 1 + 2 + 2  # importance, stairs, plans, sweep, recovery
     assert all(picture.get("viewBox") and picture.get("aria-label") for picture in pictures)
     assert "var(--after)" in page
     assert "<metadata" not in page
@@ -139,7 +139,7 @@ def test_same_report_gives_the_same_bytes() -> None:
 
 def test_two_hundred_groups_stay_within_one_readable_page() -> None:
     page = to_html(sample_report(200))
-    assert page.count("<svg") == 27
+    assert page.count("<svg") == 29
     assert "152 more are in the table" in page
     assert all(html.escape(group["id"]) in page for group in sample_report(200)["groups"])
 
