@@ -62,11 +62,8 @@ def cluster(*, durable: bool = True) -> Iterator[Cluster]:
         if identity:
             for path in (folder, folder / "password"):
                 os.chown(path, identity["user"], identity["group"])
-        run(
-            [programs / "initdb", "-D", folder / "data", "-U", "cutback", "-A", "scram-sha-256", "-E", "UTF8"]
-            + [f"--pwfile={folder / 'password'}", "--locale=C.UTF-8", "--no-sync"],
-            identity,
-        )
+        how = ["-U", "cutback", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}", "-E", "UTF8", "--no-sync"]
+        run([programs / "initdb", "-D", folder / "data", "--locale=C.UTF-8", *how], identity)
         options = f"{OPTIONS} -c unix_socket_directories={folder}" + ("" if durable else " -c fsync=off")
         start = [programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w", "-t", str(START_S)]
         run([*start, "-o", options, "start"], identity)
@@ -91,7 +88,9 @@ def unprivileged() -> dict[str, Any]:
         except KeyError:
             continue
         return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    raise NoServer(f"PostgreSQL refuses to run as {getpass.getuser()}, and there is no user {' or '.join(UNPRIVILEGED)}")
+    raise NoServer(
+        f"PostgreSQL refuses to run as {getpass.getuser()}, and there is no user {' or '.join(UNPRIVILEGED)}"
+    )
 
 
 def run(command: list[Any], identity: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`cutback profile`, `predict`, `targets` and `db`: what a device says."""
+"""`cutback profile`, `predict` and `targets`: what a device says."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -65,16 +65,3 @@ def targets_command(json: options.Json = False) -> None:
         from pipeline.cli.tables import print_targets
 
         print_targets(found)
-
-
-def db_command(db: options.Database = None, json: options.Json = False) -> None:
-    """Say what the profile database holds: devices, stacks, kernels."""
-    from targets.profiles.store import ProfileStore
-
-    found = [asdict(line) for line in ProfileStore(db).summary()]
-    if json:
-        print_json(found)
-    else:
-        from pipeline.cli.tables import print_coverage
-
-        print_coverage(found)

@@ -249,30 +249,6 @@ def print_targets(found: Sequence[Mapping[str, Any]]) -> None:
     console().print(table("Targets", columns, rows, left=len(columns)))
 
 
-def print_coverage(found: Sequence[Mapping[str, Any]]) -> None:
-    out = console()
-    if not found:
-        out.print("The profile database is empty. Fill it with: cutback profile MODEL")
-        return
-    rows = [
-        (
-            *(brief(line[column]) for column in ("device", "stack", "regime")),
-            number(line["kernels"]),
-            number(line["rows"]),
-            f"{line['oldest']}\n{line['newest']}",
-        )
-        for line in found
-    ]
-    columns = ("device", "stack", "regime", "kernels", "rows", "oldest and newest")
-    out.print(table("Profile database", columns, rows, left=3))
-
-
-def brief(parts: Mapping[str, Any]) -> str:
-    """What is short of a description, a line each; lists and options are for --json."""
-    shown = {name: value for name, value in parts.items() if value is not None and not isinstance(value, (list, dict))}
-    return escape("\n".join(f"{name} {value}".replace("_", " ") for name, value in shown.items()))
-
-
 def print_doubts(out: Console, doubts: Sequence[Any] | None) -> None:
     for doubt in doubts or ():
         out.print(f"[yellow]doubt[/yellow]  {escape(str(doubt))}", soft_wrap=True)

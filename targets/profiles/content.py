@@ -44,7 +44,9 @@ def content_of(rows: Iterable[Row]) -> Content:
     for row in rows:
         refuse_emulated(row.key.device, row.observed)
         if not SESSION_ID.fullmatch(row.session_id):
-            raise BadInput(f"A session is named by 1 to 64 printable characters without spaces, not {row.session_id!r}.")
+            raise BadInput(
+                f"A session is named by 1 to 64 printable characters without spaces, not {row.session_id!r}."
+            )
         if not row.samples_ns:
             raise BadInput(f"Session {row.session_id} brings a kernel without samples; the database refuses it.")
         digest = row.key.digest

@@ -42,7 +42,7 @@ class Database:
             raise BadInput(f"{self.name}: the profile database can be {' or '.join(INSERTS)}, nothing else.")
         if self.kind == "sqlite" and not self.url.database:
             raise BadInput("A profile database in memory would forget everything. Name a file.")
-        with self._explained(OSError):
+        with self._explained():
             if self.kind == "sqlite" and self.url.database and "uri" not in self.url.query:
                 Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
             self._engine = self._made()
@@ -64,7 +64,7 @@ class Database:
             return retried(transaction)
 
     def write(self, work: Callable[[sql.Connection], Answer]) -> Answer:
-        """What `work` returns once all that it wrote is committed; where it fails, nothing is. It may be called again."""
+        """What `work` returns, once all that it wrote is committed; where it fails, nothing is. May be called again."""
 
         def transaction() -> Answer:
             with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
@@ -87,10 +87,10 @@ class Database:
             ) from failure
 
     @contextlib.contextmanager
-    def _explained(self, *also: type[Exception]) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (sql.exc.SQLAlchemyError, *also) as failure:
+        except (sql.exc.SQLAlchemyError, OSError) as failure:
             reason = without_secrets(one_line(getattr(failure, "orig", None) or failure), self.url)
             raise BadInput(
                 f"The profile database {self.name} cannot be used: {reason}. Name another with --db or {VARIABLE}."

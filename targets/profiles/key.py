@@ -24,6 +24,13 @@ def digest_of(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(document).encode()).hexdigest()
 
 
+def digest_of_texts(device: str, stack: str, regime: str, op: str, method: str) -> str:
+    """A key's digest from its parts' canonical JSON, unparsed."""
+    texts = {"device": device, "stack": stack, "regime": regime, "op": op, "method": method}
+    whole = ",".join(f'"{part}":{text}' for part, text in sorted(texts.items()))
+    return hashlib.sha256(f"{{{whole}}}".encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Difference:
     """One place where two documents differ: `path` such as "stack.version"."""

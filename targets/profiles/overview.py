@@ -75,7 +75,9 @@ def coverage(database: Database) -> list[Coverage]:
             places[place] = places.get(place, 0) + kernels
         return [
             Coverage(
-                *(documents[line[part]] for part in CONDITIONS),
+                device=documents[line["device"]],
+                stack=documents[line["stack"]],
+                regime=documents[line["regime"]],
                 kernels=line["kernels"],
                 rows=line["rows"],
                 oldest=line["oldest"],
@@ -110,8 +112,10 @@ def kernels(database: Database, wanted: Wanted, most: int | None = None) -> tupl
         shown = lines[:most]
         times = means_ns(connection, [line[0] for line in shown])
         return [
-            KernelLine(keys[digest], *counts, best_ns=min(times[digest]), median_ns=float(np.median(times[digest])))
-            for digest, *counts in shown
+            KernelLine(
+                keys[digest], rows, sessions, oldest, newest, min(times[digest]), float(np.median(times[digest]))
+            )
+            for digest, rows, sessions, oldest, newest in shown
         ], len(lines)
 
     return database.read(work)
