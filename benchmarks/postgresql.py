@@ -17,6 +17,7 @@ import sqlalchemy as sql
 
 UNPRIVILEGED = ("postgres", "nobody")  # whom the server runs as where we are root, which it refuses to run as
 START_S = 60
+MEMORY = "/dev/shm"  # noqa: S108 - the folder below it is made by mkdtemp
 OPTIONS = "-c listen_addresses='' -c unix_socket_permissions=0777"
 
 
@@ -33,10 +34,16 @@ class Cluster:
 
     def new_database(self, name: str) -> sql.URL:
         """The URL of a new, empty database."""
+        self.run(f'CREATE DATABASE "{name}"')
+        return self.url.set(database=name)
+
+    def drop(self, name: str) -> None:
+        self.run(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def run(self, statement: str) -> None:
         engine = sql.create_engine(self.url, poolclass=sql.NullPool, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(sql.text(f'CREATE DATABASE "{name}"'))
-        return self.url.set(database=name)
+            connection.execute(sql.text(statement))
 
 
 def binaries() -> Path:
@@ -52,10 +59,12 @@ def binaries() -> Path:
 def cluster(*, durable: bool = True) -> Iterator[Cluster]:
     """A server of its own, with a password, on a socket in a temporary folder; nothing of it is left afterwards.
 
-    `durable`: it waits for the disk at every commit, as servers do. `NoServer` where none can be started.
+    `durable`: it waits for the disk at every commit, as servers do; else it lies in memory where it can.
+    `NoServer` where none can be started.
     """
     programs, identity = binaries(), unprivileged()
-    folder = Path(tempfile.mkdtemp(prefix="cutback-pg-"))  # short: a socket's path has at most 107 characters
+    memory = None if durable or not os.access(MEMORY, os.W_OK) else MEMORY
+    folder = Path(tempfile.mkdtemp(prefix="cutback-pg-", dir=memory))  # short: a socket's path has at most 107 letters
     password = secrets.token_hex(8)
     try:
         (folder / "password").write_text(password)

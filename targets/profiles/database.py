@@ -57,8 +57,8 @@ class Database:
         options = {"isolation_level": "REPEATABLE READ"} if self.kind == "postgresql" else {}
 
         def transaction() -> Answer:
-            with self._engine.connect().execution_options(**options) as connection, connection.begin():
-                return work(connection)
+            with self._engine.connect().execution_options(**options) as connection:
+                return work(connection)  # begun by its first statement, rolled back at the end: nothing was written
 
         with self._explained():
             return retried(transaction)

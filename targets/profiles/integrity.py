@@ -44,9 +44,19 @@ COUNTED = (SESSIONS, KEYS, SAMPLES)  # in the order of Counts
 
 
 def in_the_file(connection: sql.Connection) -> Iterator[str]:
-    for (line,) in connection.exec_driver_sql(f"PRAGMA integrity_check({MOST})"):
-        if line != "ok":
-            yield f"SQLite: {line}"
+    try:
+        yield from told_by_sqlite(connection)
+    except sql.exc.OperationalError:
+        raise  # it could not look: another holds it, or the disk is gone
+    except sql.exc.DatabaseError as failure:
+        yield f"SQLite: {failure.orig}"
+
+
+def told_by_sqlite(connection: sql.Connection) -> Iterator[str]:
+    broken = [line for (line,) in connection.exec_driver_sql(f"PRAGMA integrity_check({MOST})") if line != "ok"]
+    yield from (f"SQLite: {line}" for line in broken)
+    if broken:
+        return  # a torn file cannot be followed from row to row
     for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
         yield f"SQLite: row {row} of {table} refers to nothing in {parent}"
 

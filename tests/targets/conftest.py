@@ -37,9 +37,12 @@ def server() -> Iterator[Cluster]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where an empty database is, or will be once it is opened: every test runs on each kind."""
     if request.param == "sqlite":
-        return str(tmp_path / "new folder" / "profiles.sqlite")
+        yield str(tmp_path / "new folder" / "profiles.sqlite")
+        return
     running: Cluster = request.getfixturevalue("server")
-    return running.new_database(f"test-{uuid.uuid4().hex}").render_as_string(hide_password=False)
+    name = f"test-{uuid.uuid4().hex}"
+    yield running.new_database(name).render_as_string(hide_password=False)
+    running.drop(name)

@@ -13,7 +13,7 @@ from targets.profiles.database import begin_sqlite, prepare_sqlite, url_of
 from targets.profiles.integrity import check
 from targets.profiles.schema import APPLIED, CHANGES, now
 from targets.profiles.store import ProfileStore
-from tests.targets.test_store import key_of, row_of
+from tests.targets.writers import PRELOADED, key_of, open_and_add, row_of
 
 INDEX = "samples_by_session"
 
@@ -46,7 +46,7 @@ def test_a_database_of_version_1_keeps_its_rows_and_gains_what_came_after(
     store = ProfileStore(url)
     assert INDEX in indices(url)
     found = store.find([key_of(8).digest, key_of(16).digest])
-    assert [row for several in found.values() for row in several] == rows
+    assert found == {key_of(8).digest: rows[:2], key_of(16).digest: rows[2:]}
     assert check(store.database)[1] == []
     store.add([row_of(24)])
     with engine_of(url).connect() as connection:
@@ -67,10 +67,6 @@ def test_a_change_that_fails_half_way_leaves_nothing_of_itself(url: str, monkeyp
     assert ProfileStore(url).find([key_of(8).digest]) == {key_of(8).digest: [row_of(8)]}
 
 
-def open_and_add(url: str, number: int) -> None:
-    ProfileStore(url).add([row_of(8, f"opened-{number}")])
-
-
 @pytest.mark.parametrize("there", [False, True], ids=["empty", "of version 1"])
 def test_processes_that_migrate_at_once_do_it_once(url: str, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if there:
@@ -78,7 +74,7 @@ def test_processes_that_migrate_at_once_do_it_once(url: str, there: bool, monkey
             at_version(old, CHANGES[:1])
             ProfileStore(url).add([row_of(8)])
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.targets.test_schema"])
+    context.set_forkserver_preload(PRELOADED)
     openers = [context.Process(target=open_and_add, args=(url, number)) for number in range(8)]
     for opener in openers:
         opener.start()

@@ -13,18 +13,10 @@ from benchmarks.postgresql import Cluster
 from targets.errors import BadInput
 from targets.profiles.export import Counts
 from targets.profiles.integrity import check
-from targets.profiles.key import KernelKey, canonical, differences, digest_of_texts
+from targets.profiles.key import canonical, differences, digest_of_texts
 from targets.profiles.schema import SAMPLES
 from targets.profiles.store import ProfileStore, Row, url_of
-
-
-def key_of(width: int, **device: object) -> KernelKey:
-    op = {"op": "Conv", "inputs": [[1, width, 8, 8]], "attributes": {"group": 1, "pads": [1, 1]}}
-    return KernelKey({"cpu": "test", **device}, {"runtime": "none"}, {"threads": 1}, op, {"place": "alone"})
-
-
-def row_of(width: int, session: str = "s", index: int = 0, samples: tuple[int, ...] = (3000, 1000, 2000)) -> Row:
-    return Row(key_of(width), samples, session, index, {"host": "here", "temperature_c": 51.5}, "2026-01-02T03:04:05Z")
+from tests.targets.writers import PRELOADED, key_of, row_of, write_some
 
 
 @pytest.fixture
@@ -112,15 +104,10 @@ def test_a_long_search_is_more_than_one_statement(url: str) -> None:
     assert len(store.find([key_of(width).digest for width in range(1, 2000)])) == 1199
 
 
-def write_some(url: str, writer: int) -> None:
-    store = ProfileStore(url)
-    for batch in range(10):
-        store.add([row_of(8, f"{writer}-{batch}"), row_of(16, f"{writer}-{batch}"), row_of(8, "common", batch)])
-
-
 def test_writers_in_many_processes_lose_nothing(url: str) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=write_some, args=(url, writer)) for writer in range(4)]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    writers = [context.Process(target=write_some, args=(url, writer)) for writer in range(4)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -185,7 +172,7 @@ def test_what_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
         "postgresql://me:hunter2@[::1/name",
         "postgresql://me:hunter2@nowhere.invalid/name",
         "postgresql://me@nowhere.invalid/name?password=hunter2",
-        "postgresql://me:hunter2@/name?host=/nowhere&sslmode=hunter2",
+        "postgresql://me:hunter2@/name?host=/nowhere&sslmode=bad&sslpassword=hunter2",
         "sqlite:///no/hunter2?password=hunter2&mode=ro",
     ],
 )
