@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -49,6 +50,8 @@ class Database:
             if self.kind == "sqlite":
                 sql.event.listen(self._engine, "connect", prepare_sqlite)
                 sql.event.listen(self._engine, "begin", begin_sqlite)
+            self._owner = os.getpid()
+            weakref.finalize(self, close, self._engine, self._owner)
             retried(lambda: migrate(self._engine))
 
     def read(self, work: Callable[[sql.Connection], Answer]) -> Answer:
@@ -57,7 +60,7 @@ class Database:
         options = {"isolation_level": "REPEATABLE READ"} if self.kind == "postgresql" else {}
 
         def transaction() -> Answer:
-            with self._engine.connect().execution_options(**options) as connection:
+            with self._connected(**options) as connection:
                 return work(connection)  # begun by its first statement, rolled back at the end: nothing was written
 
         with self._explained():
@@ -67,7 +70,7 @@ class Database:
         """What `work` returns, once all that it wrote is committed; where it fails, nothing is. May be called again."""
 
         def transaction() -> Answer:
-            with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+            with self._connected(writes=True) as connection, connection.begin():
                 return work(connection)
 
         with self._explained():
@@ -77,9 +80,17 @@ class Database:
         """An INSERT that leaves lines as they are that are there already."""
         return INSERTS[self.kind](table).on_conflict_do_nothing()
 
+    def _connected(self, **options: Any) -> sql.Connection:
+        if os.getpid() != self._owner:  # after a fork: the open connection stays the parent's
+            self._engine.dispose(close=False)
+            self._owner = os.getpid()
+        return self._engine.connect().execution_options(**options)
+
     def _made(self) -> sql.Engine:
+        # A file is opened anew each time, which costs nothing; to a server one connection is kept, and tried before use.
+        kept: dict[str, Any] = {"pool_size": 1, "max_overflow": -1, "pool_pre_ping": True}
         try:
-            return sql.create_engine(self.url, poolclass=sql.NullPool)
+            return sql.create_engine(self.url, **({"poolclass": sql.NullPool} if self.kind == "sqlite" else kept))
         except ImportError as failure:
             raise BadInput(
                 f"{self.name} needs a driver that is not installed ({one_line(failure)}). "
@@ -95,6 +106,12 @@ class Database:
             raise BadInput(
                 f"The profile database {self.name} cannot be used: {reason}. Name another with --db or {VARIABLE}."
             ) from failure
+
+
+def close(engine: sql.Engine, owner: int) -> None:
+    """The connections that are kept, by the process that opened them."""
+    if os.getpid() == owner:
+        engine.dispose()
 
 
 def url_of(url: str | Path | None) -> sql.URL:

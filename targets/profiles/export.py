@@ -82,7 +82,7 @@ def encoded(content: Content, *, compressed: bool) -> bytes:
     """The file's bytes: equal for equal content."""
     checksum, stream = hashlib.sha256(), io.BytesIO()
     # no name and no time in the header: they would differ from run to run
-    packed = gzip.GzipFile(fileobj=stream, mode="wb", filename="", mtime=0) if compressed else None
+    packed = gzip.GzipFile(fileobj=stream, mode="wb", filename="", compresslevel=6, mtime=0) if compressed else None
     target: Any = packed or stream
     for line in lines(content):
         data = line.encode() + b"\n"

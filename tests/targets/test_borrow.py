@@ -1,6 +1,7 @@
 """Times from other conditions: exact where there are any, never unasked, never without saying what differs."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import pytest
 
@@ -22,8 +23,8 @@ def row(key: KernelKey, session: str, taken_at: str = "2026-01-02T03:04:05Z") ->
     return Row(key, (1, 2, 3), session, taken_at=taken_at)
 
 
-def under(key: KernelKey, **parts: dict[str, object]) -> KernelKey:
-    return dataclasses.replace(key, **parts)  # type: ignore[arg-type]
+def under(key: KernelKey, **parts: Mapping[str, object]) -> KernelKey:
+    return dataclasses.replace(key, **parts)
 
 
 OLDER = {"runtime": "none", "version": "1"}

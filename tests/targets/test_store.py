@@ -3,6 +3,7 @@
 import dataclasses
 import multiprocessing
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from targets.profiles.key import canonical, differences, digest_of_texts
 from targets.profiles.schema import SAMPLES
 from targets.profiles.store import ProfileStore, Row, url_of
 from tests.targets.writers import PRELOADED, key_of, row_of, write_some
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -118,6 +122,36 @@ def test_writers_in_many_processes_lose_nothing(url: str) -> None:
     assert len(found[key_of(8).digest]) == 4 * 10 + 10
     assert len(found[key_of(16).digest]) == 4 * 10
     assert check(store.database) == (Counts(4 * 10 + 1, 2, 4 * 20 + 10), [])
+
+
+FORKED = """
+import os, sys
+from targets.profiles.store import ProfileStore
+from tests.targets.writers import key_of, row_of
+store = ProfileStore(sys.argv[1])
+store.add([row_of(8, "parent")])
+child = os.fork()
+if not child:
+    store.add([row_of(8, "child")])
+    del store
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+store.add([row_of(8, "again")])
+print(*sorted(row.session_id for row in store.find([key_of(8).digest])[key_of(8).digest]))
+"""
+
+
+def test_a_store_may_be_taken_along_into_a_forked_process(url: str) -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED, url], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == (["again", "child", "parent"], "")
+
+
+def test_a_server_that_dropped_the_connection_is_connected_to_again(server: Cluster) -> None:
+    url = server.new_database("dropped")
+    store = ProfileStore(url.render_as_string(hide_password=False))
+    store.add([row_of(8)])
+    server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'dropped'")
+    assert store.find([key_of(8).digest]) == {key_of(8).digest: [row_of(8)]}
 
 
 def test_sqlite_writes_ahead_and_minds_references(path: Path) -> None:
