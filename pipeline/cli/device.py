@@ -16,14 +16,15 @@ def profile_command(
     target: options.TargetName = "local",
     shape: options.Shapes = None,
     db: options.Database = None,
+    borrow: options.Borrow = None,
     json: options.Json = False,
 ) -> None:
     """Time the network's kernels on a device at the widths that matter, and keep the times in the profile database."""
-    shapes = options.parse_shapes(shape)
+    shapes, parts = options.parse_shapes(shape), options.parse_borrow(borrow)
     from pipeline.profile import profile
 
     with progress() as on_progress:
-        result = profile(model, shapes=shapes, target=target, db=db, on_progress=on_progress)
+        result = profile(model, shapes=shapes, target=target, db=db, borrow=parts, on_progress=on_progress)
     if json:
         print_json(result)
     else:
@@ -38,14 +39,15 @@ def predict_command(
     target: options.TargetName = "local",
     shape: options.Shapes = None,
     db: options.Database = None,
+    borrow: options.Borrow = None,
     json: options.Json = False,
 ) -> None:
     """Predict the latency of a cut from measured kernels; those that the profile database lacks are timed first."""
-    shapes = options.parse_shapes(shape)
+    shapes, parts = options.parse_shapes(shape), options.parse_borrow(borrow)
     from pipeline.predict import predict
 
     with progress() as on_progress:
-        result = predict(model, plan, shapes=shapes, target=target, db=db, on_progress=on_progress)
+        result = predict(model, plan, shapes=shapes, target=target, db=db, borrow=parts, on_progress=on_progress)
     if json:
         print_json(result)
     else:

@@ -192,11 +192,13 @@ def print_profile(result: Mapping[str, Any]) -> None:
         out.print(
             f"prediction against {heldout.get('plans', 0)} held-out cuts: {errors[0]} off (median), {errors[1]} (95 %)"
         )
+    print_borrowed(out, result.get("borrowed"))
 
 
 def print_prediction(result: Mapping[str, Any]) -> None:
     out = console()
     out.print(f"predicted {number(result['predicted_ms'], unit=' ms')} [dim](not measured)[/dim]")
+    print_borrowed(out, result.get("borrowed"))
     print_doubts(out, result.get("doubts"))
 
 
@@ -247,6 +249,15 @@ def print_targets(found: Sequence[Mapping[str, Any]]) -> None:
     columns = list(found[0])
     rows = [[escape(str(target[column])) for column in columns] for target in found]
     console().print(table("Targets", columns, rows, left=len(columns)))
+
+
+def print_borrowed(out: Console, borrowed: Mapping[str, Any] | None) -> None:
+    for loan in (borrowed or {}).get("loans", ()):
+        differs = "; ".join(f"{each['path']} {each['theirs']}, here {each['ours']}" for each in loan["differs"])
+        out.print(
+            f"[yellow]borrowed[/yellow]  {count(loan['kernels'])} kernels were timed elsewhere: {escape(differs)}",
+            soft_wrap=True,
+        )
 
 
 def print_doubts(out: Console, doubts: Sequence[Any] | None) -> None:

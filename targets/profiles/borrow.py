@@ -12,7 +12,7 @@ from targets.profiles.content import chunks
 from targets.profiles.key import Difference, canonical, differences, digest_of, digest_of_texts
 from targets.profiles.rows import Row
 from targets.profiles.schema import DOCUMENTS, KEYS
-from targets.profiles.store import ProfileStore
+from targets.profiles.store import Profiles, ProfileStore
 
 BORROWABLE = ("stack", "regime", "device")  # a key's parts that another's may differ in; op and method never
 
@@ -92,7 +92,8 @@ class Borrowing:
 
     def as_dict(self) -> dict[str, Any]:
         """`kernels`: how many keys stand on borrowed rows; `loans`: from which conditions, and what they differ in."""
-        return {"kernels": len(self._loans), "loans": [asdict(loan) for loan in self.loans]}
+        loans = [{**asdict(loan), "differs": [asdict(each) for each in loan.differs]} for loan in self.loans]
+        return {"kernels": len(self._loans), "loans": loans}
 
     def _nearest(self, candidates: list[list[Row]]) -> list[Row]:
         told = [
@@ -109,6 +110,17 @@ class Borrowing:
             return []
         differs, rows = min(told, key=lambda each: len(each[0]))
         return [replace(row, differs=differs) for row in rows]
+
+
+def open_profiles(url: str | None, device: Device, borrow: Collection[str]) -> Profiles:
+    """The store, exact; or, where parts are named that another's may differ in, one that borrows."""
+    store = ProfileStore(url)
+    return Borrowing(store, device, borrow) if borrow else store
+
+
+def borrowed(store: Profiles) -> dict[str, Any]:
+    """What was borrowed, as `Borrowing.as_dict`; nothing where the store is exact."""
+    return store.as_dict() if isinstance(store, Borrowing) else {"kernels": 0, "loans": []}
 
 
 def sources(store: ProfileStore, ours: Mapping[str, Mapping[str, Any]], parts: frozenset[str]) -> dict[str, list[str]]:

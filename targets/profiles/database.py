@@ -87,7 +87,7 @@ class Database:
         return self._engine.connect().execution_options(**options)
 
     def _made(self) -> sql.Engine:
-        # A file is opened anew each time, which costs nothing; to a server one connection is kept, and tried before use.
+        # a file is opened anew each time, which costs nothing; to a server one connection is kept, and tried first
         kept: dict[str, Any] = {"pool_size": 1, "max_overflow": -1, "pool_pre_ping": True}
         try:
             return sql.create_engine(self.url, **({"poolclass": sql.NullPool} if self.kind == "sqlite" else kept))

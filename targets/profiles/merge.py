@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from targets.errors import BadInput
-from targets.profiles.content import SESSION_ID, Content, chunks, insert, refuse_emulated
+from targets.profiles.content import Content, chunks, insert, is_name, refuse_emulated
 from targets.profiles.database import Database
 from targets.profiles.export import FORMAT, VERSION, Counts, counts_of, opened
 from targets.profiles.key import PARTS, canonical, digest_of, digest_of_texts
@@ -155,7 +155,7 @@ def take(entry: dict[str, Any], content: Content) -> None:
 
 def take_session(entry: dict[str, Any], content: Content) -> None:
     session, taken_at, observed = entry["session"], entry["taken_at"], entry["observed"]
-    if not (SESSION_ID.fullmatch(session) and TIME.fullmatch(taken_at)) or session in content.sessions:
+    if not (is_name(session) and TIME.fullmatch(taken_at)) or session in content.sessions:
         raise Damaged("the session's name or time is not one, or it comes twice")
     refuse_emulated(json.loads(content.documents[observed]))
     content.sessions[session] = (taken_at, observed)

@@ -14,7 +14,7 @@ from targets.profiles.key import Difference, KernelKey, kernel_key
 class Row:
     """Timings of one kernel in one session. `index` tells apart several kernels of one key within the session.
 
-    `session_id`: unique to one run of one process, at most 64 printable characters without spaces. `observed`: what is
+    `session_id`: unique to one run of one process, at most 64 printable characters. `observed`: what is
     kept beside the key (serial, kernel, exact memory, temperature, load, time); of all rows of a session, the first
     one's. `taken_at`: UTC; empty: now. `differs`: what tells the key from the one that was asked for, where the row
     stands in for another; it is not stored.

@@ -89,7 +89,7 @@ def test_what_was_borrowed_is_told_by_source(url: str) -> None:
                 "rows": 4,
                 "oldest": time,
                 "newest": time,
-                "differs": ({"path": "stack.version", "theirs": "1", "ours": "2"},),
+                "differs": [{"path": "stack.version", "theirs": "1", "ours": "2"}],
             }
         ],
     }

@@ -19,7 +19,6 @@ from targets.profiles.schema import SAMPLES
 from targets.profiles.store import ProfileStore, Row, url_of
 from tests.targets.writers import PRELOADED, key_of, row_of, write_some
 
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -164,11 +163,13 @@ def test_sqlite_writes_ahead_and_minds_references(path: Path) -> None:
         ProfileStore(path).database.write(lambda connection: connection.execute(sql.insert(SAMPLES), orphan))
 
 
-@pytest.mark.parametrize("name", ["", "s" * 65, "two words", "line\nfeed", "sitzung-ä"])
+@pytest.mark.parametrize("name", ["", "s" * 65, "line\nfeed", "nul\0", "half \ud800"])
 def test_a_session_has_a_plain_name(url: str, name: str) -> None:
     with pytest.raises(BadInput, match="session is named"):
         ProfileStore(url).add([row_of(8, name)])
-    ProfileStore(url).add([row_of(8, "s" * 64)])
+    plain = [row_of(8, "s" * 64), row_of(8, "Sitzung ä")]
+    ProfileStore(url).add(plain)
+    assert sorted(ProfileStore(url).find([key_of(8).digest])[key_of(8).digest], key=str) == sorted(plain, key=str)
 
 
 def test_a_path_a_variable_or_the_users_folder_name_the_database(
@@ -207,13 +208,12 @@ def test_what_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
         "postgresql://me:hunter2@nowhere.invalid/name",
         "postgresql://me@nowhere.invalid/name?password=hunter2",
         "postgresql://me:hunter2@/name?host=/nowhere&sslmode=bad&sslpassword=hunter2",
-        "sqlite:///no/hunter2?password=hunter2&mode=ro",
     ],
 )
 def test_a_password_is_not_repeated(url: str) -> None:
     with pytest.raises(BadInput, match=r"^[^\n]+$") as caught:
         ProfileStore(url)
-    assert "hunter2" not in str(caught.value).replace("no/hunter2", "")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_refused_password_is_one_clear_line_without_it(server: Cluster) -> None:
