@@ -108,13 +108,13 @@ def stairs_command(
     json: options.Json = False,
 ) -> None:
     """Plot a staircase: a kernel's time over its width, with the widths worth having. Without FAMILY: list them."""
-    from targets.profiles.database import Database
     from targets.profiles.families import find_families, steps
     from targets.profiles.search import Wanted
+    from targets.profiles.store import ProfileStore
 
     wanted = Wanted(device=device, stack=stack, op=op, place=place)
-    database = Database(db or context.obj.db)
-    found = find_families(database, wanted)
+    store = ProfileStore(db or context.obj.db)
+    found = find_families(store.database, wanted)
     chosen = one_family(found, family, wanted) if family or output else None
     if chosen is None:
         shown = found[: limit or None]
@@ -127,7 +127,7 @@ def stairs_command(
         return
     from pipeline.cli.db_stairs import draw, edges_of, print_staircase
 
-    stairs = steps(database, chosen)
+    stairs = steps(store, chosen)
     edges = edges_of(stairs)
     if output:
         draw(chosen, stairs, edges, output)

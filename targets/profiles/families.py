@@ -1,16 +1,16 @@
 """Families: kernels that are one but for a width, so that their times over it are a staircase."""
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sqlalchemy as sql
 
 from targets.profiles.database import Database
 from targets.profiles.key import KernelKey, digest_of
-from targets.profiles.overview import means_ns
+from targets.profiles.rows import Row
 from targets.profiles.search import Wanted, find_keys
+from targets.profiles.store import ProfileStore
 
 Path = tuple[str | int, ...]  # where in a document: names and, in lists, positions
 
@@ -33,11 +33,15 @@ class Family:
 
 @dataclass(frozen=True)
 class Step:
-    """One width of a family: the median over its rows' interquartile means."""
+    """One width of a family: the median over its rows."""
 
     width: int
     time_ns: float
     rows: int
+
+
+def mean_of(row: Row) -> float:
+    return row.mean_ns
 
 
 def find_families(database: Database, wanted: Wanted) -> list[Family]:
@@ -46,17 +50,13 @@ def find_families(database: Database, wanted: Wanted) -> list[Family]:
     return sorted(families(keys), key=lambda family: (-len(family.keys), family.id))
 
 
-def steps(database: Database, family: Family) -> list[Step]:
-    """Ascending; widths without rows are left out."""
-
-    def work(connection: sql.Connection) -> dict[str, list[float]]:
-        return means_ns(connection, list(family.keys.values()))
-
-    times = database.read(work)
+def steps(store: ProfileStore, family: Family, time_of: Callable[[Row], float] = mean_of) -> list[Step]:
+    """Ascending; widths without rows are left out. `time_of`: a row's time in nanoseconds."""
+    found = store.find(family.keys.values())
     return [
-        Step(width, float(np.median(times[digest])), len(times[digest]))
+        Step(width, float(np.median([time_of(row) for row in found[digest]])), len(found[digest]))
         for width, digest in family.keys.items()
-        if digest in times
+        if digest in found
     ]
 
 
