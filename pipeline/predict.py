@@ -1,15 +1,16 @@
 """What a plan would cost on a target, from measured kernels."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.graph.cut import whole
 from pipeline.latency.profiling import profile_network
 from pipeline.plan import read_blocks, read_plan
 from pipeline.stages.opening import groups_to_cut, open_model
 from targets.connection import connect
+from targets.profiles.borrow import borrowed, open_profiles
 from targets.profiles.store import ProfileStore
 from targets.target import find_target
 
@@ -23,17 +24,20 @@ def predict(
     shapes: Mapping[str, Sequence[int]] | None = None,
     target: str = "local",
     db: str | None = None,
+    borrow: Collection[str] = (),
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """`predicted_ms` of the cut network and `uncut_ms` of the uncut one, both predicted, never measured. Kernels that
-    the database does not hold are measured first. `heldout` says how good such predictions were."""
+    the database does not hold are measured first. `heldout` says how good such predictions were. `borrow`, `borrowed`:
+    as in `profile`."""
     opened = open_model(model, shapes or {}, blocks=read_blocks(Path(plan)))
     kept, constants = read_plan(Path(plan), opened.channels)
     groups = groups_to_cut(opened.channels, inexact=True)
     with connect(find_target(target)) as connection:
-        store = ProfileStore(db)
+        store = open_profiles(db, connection.device, borrow)
+        profiles = cast("ProfileStore", store)  # the same find and add
         found = profile_network(
-            opened.model, opened.channels, groups, connection, store, constants=constants, on_progress=on_progress
+            opened.model, opened.channels, groups, connection, profiles, constants=constants, on_progress=on_progress
         )
     counts = {group: len(channels) for group, channels in whole(opened.channels, kept).items()}
     full = {group.id: group.channels for group in opened.channels.groups}
@@ -44,4 +48,5 @@ def predict(
         "heldout": asdict(found.heldout),
         "built": found.built,
         "reused": found.reused,
+        "borrowed": borrowed(store),
     }

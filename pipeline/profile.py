@@ -1,13 +1,14 @@
 """Fill the profile database for a network on a target, and show what was found."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from pipeline.latency.profiling import NetworkProfile, profile_network
 from pipeline.latency.table import family_key
 from pipeline.stages.opening import groups_to_cut, open_model
 from targets.connection import connect
+from targets.profiles.borrow import borrowed, open_profiles
 from targets.profiles.store import ProfileStore
 from targets.target import find_target
 
@@ -20,19 +21,25 @@ def profile(
     shapes: Mapping[str, Sequence[int]] | None = None,
     target: str = "local",
     db: str | None = None,
+    borrow: Collection[str] = (),
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """`kernels`: each place where time goes, uncut. `stairs`: time over width per group. `heldout`: how well plans that
-    the fit had not seen were predicted. `built` / `reused`: networks profiled now / read from the database."""
+    the fit had not seen were predicted. `built` / `reused`: networks profiled now / read from the database.
+
+    `borrow`: parts of a key (stack, regime, device) in which a row may differ that stands in for a missing one.
+    `borrowed`: how many kernels such rows were taken for, and what they differ in.
+    """
     opened = open_model(model, shapes or {})
     groups = groups_to_cut(opened.channels, inexact=True)
     with connect(find_target(target)) as connection:
-        store = ProfileStore(db)
+        store = open_profiles(db, connection.device, borrow)
+        profiles = cast("ProfileStore", store)  # the same find and add
         found = profile_network(
-            opened.model, opened.channels, groups, connection, store, seed=seed, on_progress=on_progress
+            opened.model, opened.channels, groups, connection, profiles, seed=seed, on_progress=on_progress
         )
-    return {"target": target, **describe_profile(found)}
+    return {"target": target, **describe_profile(found), "borrowed": borrowed(store)}
 
 
 def describe_profile(found: NetworkProfile) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Sessions, measurements and their comparison: raw samples in; medians, percentiles, intervals and verdicts out."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -175,5 +176,9 @@ def ratio(a: Measurement, b: Measurement, confidence: float = 0.99, *, across_de
 
 
 def interquartile_mean(samples: Sequence[float]) -> float:
-    """The mean of the middle half. As robust as the median, and not stuck on a clock's whole microseconds."""
-    return float(stats.trim_mean(samples, 0.25))
+    """The mean of the middle half. As robust as the median, and not stuck on a clock's whole microseconds.
+
+    scipy's trim_mean at 0.25, in a hundredth of its time: a warm profile is thousands of rows of a few dozen samples.
+    """
+    cut = len(samples) // 4
+    return statistics.fmean(sorted(samples)[cut : len(samples) - cut])

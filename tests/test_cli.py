@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.cli.app import COMMANDS
+from pipeline.cli.app import COMMANDS, GROUPS
 from pipeline.cli.options import parse_factor, parse_numbers, parse_pixels, parse_shapes
 from targets.errors import BadInput, GoalNotMet
 
@@ -36,7 +36,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *GROUPS])
 def test_every_command_has_help_with_an_example(capsys, command):
     assert main([command, "--help"]) == 0
     out, err = capsys.readouterr()
@@ -48,7 +48,7 @@ def test_every_command_has_help_with_an_example(capsys, command):
 def test_help_lists_every_command(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f" {command} " in out for command in COMMANDS)
+    assert all(f" {command} " in out for command in [*COMMANDS, *GROUPS])
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli import db
 from pipeline.cli.compress import compress_command, run_command
-from pipeline.cli.device import db_command, predict_command, profile_command, targets_command
+from pipeline.cli.device import predict_command, profile_command, targets_command
 from pipeline.cli.measuring import measure_command
 from pipeline.cli.network import inspect_command, prune_command
 from pipeline.cli.results import check_command, report_command
@@ -54,7 +55,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "check": (check_command, ("cutback check small --max-latency 8ms --min-speedup 1.5 --max-drop 1.0",)),
     "report": (report_command, ("cutback report small",)),
     "targets": (targets_command, ("cutback targets",)),
-    "db": (db_command, ("cutback db", "cutback db --db team.sqlite --json")),
+}
+
+# A command whose name alone does something, and its subcommands.
+GROUPS: dict[str, tuple[Callable[..., None], dict[str, Callable[..., None]], dict[str, tuple[str, ...]]]] = {
+    "db": (db.overview_command, db.SUBCOMMANDS, db.EXAMPLES),
 }
 
 
@@ -94,6 +99,12 @@ def make_app(commands: dict[str, tuple[Callable[..., None], tuple[str, ...]]]) -
     app.callback()(options)
     for name, (function, lines) in commands.items():
         app.command(name, epilog=examples(lines), no_args_is_help=False)(function)
+    for name, (alone, subcommands, lines_of) in GROUPS.items():
+        group = typer.Typer(rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
+        group.callback(invoke_without_command=True, epilog=examples(lines_of[""]))(alone)
+        for subcommand, command in subcommands.items():
+            group.command(subcommand, epilog=examples(lines_of[subcommand]))(command)
+        app.add_typer(group, name=name)
     return app
 
 

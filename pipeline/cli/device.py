@@ -1,4 +1,4 @@
-"""`cutback profile`, `predict`, `targets` and `db`: what a device says."""
+"""`cutback profile`, `predict` and `targets`: what a device says."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -16,14 +16,15 @@ def profile_command(
     target: options.TargetName = "local",
     shape: options.Shapes = None,
     db: options.Database = None,
+    borrow: options.Borrow = None,
     json: options.Json = False,
 ) -> None:
     """Time the network's kernels on a device at the widths that matter, and keep the times in the profile database."""
-    shapes = options.parse_shapes(shape)
+    shapes, parts = options.parse_shapes(shape), options.parse_borrow(borrow)
     from pipeline.profile import profile
 
     with progress() as on_progress:
-        result = profile(model, shapes=shapes, target=target, db=db, on_progress=on_progress)
+        result = profile(model, shapes=shapes, target=target, db=db, borrow=parts, on_progress=on_progress)
     if json:
         print_json(result)
     else:
@@ -38,14 +39,15 @@ def predict_command(
     target: options.TargetName = "local",
     shape: options.Shapes = None,
     db: options.Database = None,
+    borrow: options.Borrow = None,
     json: options.Json = False,
 ) -> None:
     """Predict the latency of a cut from measured kernels; those that the profile database lacks are timed first."""
-    shapes = options.parse_shapes(shape)
+    shapes, parts = options.parse_shapes(shape), options.parse_borrow(borrow)
     from pipeline.predict import predict
 
     with progress() as on_progress:
-        result = predict(model, plan, shapes=shapes, target=target, db=db, on_progress=on_progress)
+        result = predict(model, plan, shapes=shapes, target=target, db=db, borrow=parts, on_progress=on_progress)
     if json:
         print_json(result)
     else:
@@ -65,16 +67,3 @@ def targets_command(json: options.Json = False) -> None:
         from pipeline.cli.tables import print_targets
 
         print_targets(found)
-
-
-def db_command(db: options.Database = None, json: options.Json = False) -> None:
-    """Say what the profile database holds: devices, stacks, kernels."""
-    from targets.profiles.store import ProfileStore
-
-    found = [asdict(line) for line in ProfileStore(db).summary()]
-    if json:
-        print_json(found)
-    else:
-        from pipeline.cli.tables import print_coverage
-
-        print_coverage(found)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pipeline.graph.labels import Blocks
 
 BLOCKS = ("auto", "inside", "whole")
+BORROWABLE = ("stack", "regime", "device")
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="An .onnx file, or package.module:callable giving a torch module.")
@@ -34,6 +35,15 @@ Database = Annotated[
         "--db",
         metavar="PATH",
         help="The profile database: a file or a URL. [dim]Else CUTBACK_DB, else your own[/dim]",
+        rich_help_panel="Measuring",
+    ),
+]
+Borrow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--borrow",
+        metavar="stack|regime|device",
+        help="Where our own times are missing, use those that differ in this, and say what differs; repeat for more.",
         rich_help_panel="Measuring",
     ),
 ]
@@ -171,6 +181,13 @@ def parse_blocks(text: str) -> "Blocks":
     if text not in BLOCKS:
         raise BadInput(f"--blocks {text!r} is none of {', '.join(BLOCKS)}")
     return cast("Blocks", text)
+
+
+def parse_borrow(texts: Sequence[str] | None) -> tuple[str, ...]:
+    for text in texts or ():
+        if text not in BORROWABLE:
+            raise BadInput(f"--borrow {text!r} is none of {', '.join(BORROWABLE)}")
+    return tuple(texts or ())
 
 
 def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:

@@ -197,11 +197,13 @@ def print_profile(result: Mapping[str, Any]) -> None:
         out.print(
             f"prediction against {heldout.get('plans', 0)} held-out cuts: {errors[0]} off (median), {errors[1]} (95 %)"
         )
+    print_borrowed(out, result.get("borrowed"))
 
 
 def print_prediction(result: Mapping[str, Any]) -> None:
     out = console()
     out.print(f"predicted {number(result['predicted_ms'], unit=' ms')} [dim](not measured)[/dim]")
+    print_borrowed(out, result.get("borrowed"))
     print_doubts(out, result.get("doubts"))
 
 
@@ -254,28 +256,13 @@ def print_targets(found: Sequence[Mapping[str, Any]]) -> None:
     console().print(table("Targets", columns, rows, left=len(columns)))
 
 
-def print_coverage(found: Sequence[Mapping[str, Any]]) -> None:
-    out = console()
-    if not found:
-        out.print("The profile database is empty. Fill it with: cutback profile MODEL")
-        return
-    rows = [
-        (
-            *(brief(line[column]) for column in ("device", "stack", "regime")),
-            number(line["kernels"]),
-            number(line["rows"]),
-            f"{line['oldest']}\n{line['newest']}",
+def print_borrowed(out: Console, borrowed: Mapping[str, Any] | None) -> None:
+    for loan in (borrowed or {}).get("loans", ()):
+        differs = "; ".join(f"{each['path']} {each['theirs']}, here {each['ours']}" for each in loan["differs"])
+        out.print(
+            f"[yellow]borrowed[/yellow]  {count(loan['kernels'])} kernels were timed elsewhere: {escape(differs)}",
+            soft_wrap=True,
         )
-        for line in found
-    ]
-    columns = ("device", "stack", "regime", "kernels", "rows", "oldest and newest")
-    out.print(table("Profile database", columns, rows, left=3))
-
-
-def brief(parts: Mapping[str, Any]) -> str:
-    """What is short of a description, a line each; lists and options are for --json."""
-    shown = {name: value for name, value in parts.items() if value is not None and not isinstance(value, (list, dict))}
-    return escape("\n".join(f"{name} {value}".replace("_", " ") for name, value in shown.items()))
 
 
 def print_doubts(out: Console, doubts: Sequence[Any] | None) -> None:

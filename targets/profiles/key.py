@@ -12,6 +12,7 @@ from targets.kernels import Kernel
 from targets.timing import VERSION
 
 PARTS = ("device", "stack", "regime", "op", "method")
+ABSENT = "(absent)"  # where one of two documents has nothing at all, which is not null
 
 
 def canonical(document: Mapping[str, Any]) -> str:
@@ -21,6 +22,38 @@ def canonical(document: Mapping[str, Any]) -> str:
 
 def digest_of(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(document).encode()).hexdigest()
+
+
+def digest_of_texts(device: str, stack: str, regime: str, op: str, method: str) -> str:
+    """A key's digest from its parts' canonical JSON, unparsed."""
+    texts = {"device": device, "stack": stack, "regime": regime, "op": op, "method": method}
+    whole = ",".join(f'"{part}":{text}' for part, text in sorted(texts.items()))
+    return hashlib.sha256(f"{{{whole}}}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One place where two documents differ: `path` such as "stack.version"."""
+
+    path: str
+    theirs: Any
+    ours: Any
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.theirs} there, {self.ours} here"
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], path: str) -> tuple[Difference, ...]:
+    """Every place where they differ, in order; lists are compared whole."""
+    found: list[Difference] = []
+    for name in sorted({*theirs, *ours}):
+        pair = theirs.get(name, ABSENT), ours.get(name, ABSENT)
+        inside = f"{path}.{name}"
+        if all(isinstance(value, Mapping) for value in pair):
+            found += differences(*pair, inside)
+        elif canonical({"": pair[0]}) != canonical({"": pair[1]}):
+            found.append(Difference(inside, *pair))
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,12 @@ def create_tables(connection: sql.Connection) -> None:
     METADATA.create_all(connection, tables=[DOCUMENTS, KEYS, SESSIONS, SAMPLES])
 
 
-CHANGES: tuple[Callable[[sql.Connection], None], ...] = (create_tables,)  # never edited, only added to
+def index_sessions(connection: sql.Connection) -> None:
+    """Rows by session, for merging and exporting. Their primary key begins with the kernel's digest."""
+    connection.execute(sql.text("CREATE INDEX samples_by_session ON samples (session)"))
+
+
+CHANGES: tuple[Callable[[sql.Connection], None], ...] = (create_tables, index_sessions)  # never edited, only added to
 
 LOCK = 0x63757462  # "cutb": any number that no other program is likely to use on the same server
 

@@ -1,10 +1,13 @@
-"""One connection for all tests that do not harm it."""
+"""One connection for all tests that do not harm it, and an empty profile database of each kind."""
 
+import contextlib
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.postgresql import Cluster, NoServer, cluster
 from targets.connection import Connection, connect
 from targets.target import Target
 from tests.targets.models import residual, saved
@@ -19,3 +22,27 @@ def connection() -> Iterator[Connection]:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return saved(residual(), tmp_path / "residual.onnx")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Cluster]:
+    """A PostgreSQL server that is ours for the session; skips where none is installed."""
+    pytest.importorskip("psycopg", reason="the driver is not installed: pip install 'cutback[postgresql]'")
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(cluster(durable=False))
+        except NoServer as failure:
+            pytest.skip(str(failure))
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where an empty database is, or will be once it is opened: every test runs on each kind."""
+    if request.param == "sqlite":
+        yield str(tmp_path / "new folder" / "profiles.sqlite")
+        return
+    running: Cluster = request.getfixturevalue("server")
+    name = f"test-{uuid.uuid4().hex}"
+    yield running.new_database(name).render_as_string(hide_password=False)
+    running.drop(name)

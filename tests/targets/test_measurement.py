@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from targets.device import Device
 from targets.errors import BadInput
@@ -139,6 +140,12 @@ def test_a_measurement_of_nothing_is_refused() -> None:
         Measurement((), DEVICE)
     with pytest.raises(BadInput):
         Measurement((Session((), 10),), DEVICE)
+
+
+@pytest.mark.parametrize("count", [*range(1, 13), 30, 64])
+def test_the_interquartile_mean_is_the_trimmed_mean(count: int) -> None:
+    samples = np.random.default_rng(count).integers(1_000, 10_000_000, count).tolist()
+    assert interquartile_mean(samples) == pytest.approx(float(stats.trim_mean(samples, 0.25)), rel=1e-12)
 
 
 def test_the_interquartile_mean_sees_below_whole_microseconds_and_past_outliers() -> None:
