@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from targets.device import Device
 from targets.measurement import Session, interquartile_mean
 from targets.runtimes import JOINS
@@ -45,14 +47,16 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Profile:
-    """Kernels in the order of execution, and a quick end-to-end session of the same process, taken un-profiled.
+    """Kernels in the order of execution, and end-to-end runs of the same process that took turns with them, un-profiled.
 
     Profiling slows every node: the end-to-end time is never the kernels' sum, and never taken from profiled runs.
+    `gauge_ns`: what the gauge took, once a turn; every turn has equally many samples. Empty where no gauge ran.
     """
 
     kernels: tuple[Kernel, ...]
     end_to_end: Session
     device: Device
+    gauge_ns: tuple[int, ...] = ()
 
     @property
     def total_ns(self) -> float:
@@ -63,6 +67,15 @@ class Profile:
     def beyond_ns(self) -> float:
         """End-to-end less the kernels' sum. Negative where profiling adds more to kernels than runs between them."""
         return self.end_to_end.median_ns - self.total_ns
+
+
+def in_gauges(samples_ns: Sequence[float], gauge_ns: Sequence[float]) -> float:
+    """The samples' level as a multiple of the gauge's time, turn by turn: the interquartile mean over turns of the turn's
+    mean by its gauge. Without a gauge, nanoseconds: the interquartile mean of the samples."""
+    if not gauge_ns or len(samples_ns) % len(gauge_ns):
+        return interquartile_mean(samples_ns)
+    turns = np.asarray(samples_ns, np.float64).reshape(len(gauge_ns), -1)
+    return interquartile_mean(turns.mean(axis=1) / np.asarray(gauge_ns, np.float64))
 
 
 def join_kernels(
