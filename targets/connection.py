@@ -111,9 +111,9 @@ class Connection:
         runs: int = 30,
         kernels_only: bool = False,
     ) -> Profile:
-        """In one fresh process, plain runs, profiled runs and the gauge taking turns; at least `runs` of each of the first
-        two, joined kernel by kernel to the tensors of `model`. With `kernels_only` there are no plain runs, and the
-        profile's end-to-end session holds what the kernels took together."""
+        """In one fresh process, plain runs, profiled runs and the gauge taking turns; at least `runs` of each of the
+        first two, joined kernel by kernel to the tensors of `model`. With `kernels_only` there are no plain runs,
+        and the profile's end-to-end session holds what the kernels took together."""
         path = check(model)
         if runs < 1:
             raise BadInput(f"A profile of {runs} runs shows nothing. Ask for at least 1.")

@@ -19,7 +19,9 @@ def write_gauge(path: Path) -> Path:
     """The network as ONNX (opset 13), from seeded weights; the same bytes every time."""
     generator = np.random.default_rng(0)
     weights = [
-        numpy_helper.from_array((generator.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32), name)
+        numpy_helper.from_array(
+            (generator.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32), name
+        )
         for name, shape in WEIGHTS.items()
     ]
     nodes = [

@@ -47,7 +47,8 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Profile:
-    """Kernels in the order of execution, and end-to-end runs of the same process that took turns with them, un-profiled.
+    """Kernels in the order of execution, and end-to-end runs of the same process that took turns with them, un-
+    profiled.
 
     Profiling slows every node: the end-to-end time is never the kernels' sum, and never taken from profiled runs.
     `gauge_ns`: what the gauge took, once a turn; every turn has equally many samples. Empty where no gauge ran.
@@ -70,10 +71,12 @@ class Profile:
 
 
 def in_gauges(samples_ns: Sequence[float], gauge_ns: Sequence[float]) -> float:
-    """The samples' level as a multiple of the gauge's time, turn by turn: the interquartile mean over turns of the turn's
-    mean by its gauge. Without a gauge, nanoseconds: the interquartile mean of the samples."""
-    if not gauge_ns or len(samples_ns) % len(gauge_ns):
+    """The samples' level as a multiple of the gauge's time, turn by turn: the interquartile mean over turns of the
+    turn's mean by its gauge. Without a gauge, nanoseconds: the interquartile mean of the samples."""
+    if not gauge_ns:
         return interquartile_mean(samples_ns)
+    if len(samples_ns) % len(gauge_ns):
+        return interquartile_mean(samples_ns) / float(np.median(gauge_ns))
     turns = np.asarray(samples_ns, np.float64).reshape(len(gauge_ns), -1)
     return interquartile_mean(turns.mean(axis=1) / np.asarray(gauge_ns, np.float64))
 

@@ -1,8 +1,8 @@
 """Plain runs, profiled runs and a gauge, taking turns in one process (device side).
 
-On a machine that is shared, the speed of a core wanders by several per cent within a second, load or no load. What takes
-turns within tenths of a second meets the same speed: ratios of turns stand still where times do not. The gauge is a small
-network, always the same one, that tells how fast the device was in each turn.
+On a machine that is shared, the speed of a core wanders by several per cent within a second, load or no load. What
+takes turns within tenths of a second meets the same speed: ratios of turns stand still where times do not. The gauge
+is a small network, always the same one, that tells how fast the device was in each turn.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MOST_TURNS = 40
 
 
 class Turns(NamedTuple):
-    """`plain_ns`: one time a kept run; `kept`: which of the profiled runs count, turn after turn; `gauge_ns`: one time a
-    turn (empty without a gauge). Every turn keeps equally many runs."""
+    """`plain_ns`: one time a kept run; `kept`: which of the profiled runs count, turn after turn; `gauge_ns`: one
+    time a turn (empty without a gauge). Every turn keeps equally many runs."""
 
     plain_ns: list[int]
     kept: list[int]
@@ -41,17 +41,21 @@ def take_turns(
     runs: int,
     on_progress: Callable[[dict[str, Any]], None],
 ) -> Turns:
-    """At least `runs` runs a side that count, in at least FEWEST_TURNS turns and SAMPLE_NS, whichever is most; never more
-    than MOST_TURNS turns unless `runs` asks for them. Without `plain`, only the profiled runs and the gauge take turns."""
+    """At least `runs` runs a side that count, in at least FEWEST_TURNS turns and SAMPLE_NS, whichever is most; never
+    more than MOST_TURNS turns unless `runs` asks for them. Fewer runs than FEWEST_TURNS are taken at their word: one
+    a turn. Without `plain`, only the profiled runs and the gauge take turns."""
     sides = [side for side in (gauge, plain, profiled) if side is not None]
     warm_ups, run_ns = warm_up(sides, plain or profiled)
     length = max(1, min(LONGEST_TURN, round(TURN_NS / run_ns)))
     left_out = 1 if length >= FEWEST_SETTLED else 0
     turns = max(FEWEST_TURNS, -(-runs // length))
+    shortest_ns = SAMPLE_NS
+    if runs < FEWEST_TURNS:
+        length, left_out, turns, shortest_ns = 1, 0, runs, 0
     plain_ns: list[int] = []
     gauge_ns: list[int] = []
     done, begin = 0, time.perf_counter_ns()
-    while done < turns or (done < MOST_TURNS and time.perf_counter_ns() - begin < SAMPLE_NS):
+    while done < turns or (done < MOST_TURNS and time.perf_counter_ns() - begin < shortest_ns):
         if gauge is not None:
             gauge_ns.append(sorted(timed(gauge) for _ in range(GAUGE_RUNS))[GAUGE_RUNS // 2])
         if plain is not None:

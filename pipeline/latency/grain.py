@@ -1,5 +1,6 @@
-"""The grain of a kernel: the blocks in which its time climbs with a width, and the step off which it falls from the fast
-path. Both are read off measured times, never assumed: they differ by runtime, precision, device and kind of kernel.
+"""The grain of a kernel: the blocks in which its time climbs with a width, and the step off which it falls from the
+fast path. Both are read off measured times, never assumed: they differ by runtime, precision, device and kind of
+kernel.
 """
 
 import itertools
@@ -13,15 +14,18 @@ from scipy.optimize import nnls
 
 STEPS = (1, 2, 4, 8, 16, 32)
 BLOCKS = (1, 2, 4, 8, 16, 32, 64, 128)
-# A coarser grain has to explain the times this much better (of the logarithm of the error, a term) than a finer one.
-WORTH_A_TERM = 0.05
+# What a grain has to explain better (in the logarithm of the error) to be believed: that there is a slow path, and each
+# doubling of the block.
+WORTH_A_STEP = 0.2
+WORTH_A_DOUBLING = 0.02
+WORTH_ITS_OWN = 0.3  # and that a kind of kernel has a grain of its own
 LEAST_ERROR = 0.01  # relative; below it times differ by noise, and no grain is worth telling from another
 
 
 @dataclass(frozen=True, order=True)
 class Grain:
-    """`block`: a width costs what the next multiple of it costs. `step`: widths that are no multiple of it take another,
-    slower path, whose time climbs by single channels."""
+    """`block`: a width costs what the next multiple of it costs. `step`: widths that are no multiple of it take
+    another, slower path, whose time climbs by single channels."""
 
     step: int = 1
     block: int = 1
@@ -41,7 +45,8 @@ class Curve:
     grain: Grain
     on: tuple[float, float]
     off: tuple[float, float]
-    error: float  # median relative error over the widths that were measured
+    error: float  # mean relative error over the widths that were measured
+    times: Mapping[int, float]  # what was measured
 
     def at(self, width: int) -> float:
         fixed, slope = self.off if self.grain.off(width) else self.on
@@ -57,34 +62,56 @@ def find_curve(times: Mapping[int, float]) -> Curve:
         if block % step == 0 and block <= max(widest // 2, 1)
     ]
     curves = [_fit(grain, times) for grain in grains or [Grain()]]
-    return min(curves, key=_worth)
+    return min((curve for curve in curves if _believable(curve)), key=_worth)
+
+
+def settle(curves: Mapping[str, Curve], weights: Mapping[str, float]) -> dict[str, Curve]:
+    """The curves, with the grain that has most weight behind it wherever another one is not worth telling from it:
+    the times of light kernels are noisy, and the memory between kernels is laid out in one way."""
+    usual = common([curve.grain for curve in curves.values()], [weights[name] for name in curves])
+    found = {}
+    for name, curve in curves.items():
+        alike = _fit(usual, curve.times)
+        gain = math.log(max(alike.error, LEAST_ERROR)) - math.log(max(curve.error, LEAST_ERROR))
+        found[name] = alike if gain < WORTH_ITS_OWN and _believable(alike) else curve
+    return found
 
 
 def common(grains: Sequence[Grain], weights: Sequence[float]) -> Grain:
-    """The grain with most weight behind it."""
-    total: dict[Grain, float] = {}
-    for grain, weight in zip(grains, weights, strict=True):
-        total[grain] = total.get(grain, 0.0) + weight
-    return max(total, key=lambda grain: (total[grain], grain)) if total else Grain()
+    """The step and the block with most weight behind them, each by itself."""
+
+    def heaviest(values: Sequence[int]) -> int:
+        total: dict[int, float] = {}
+        for value, weight in zip(values, weights, strict=True):
+            total[value] = total.get(value, 0.0) + weight
+        return max(total, key=lambda value: (total[value], value)) if total else 1
+
+    step, block = heaviest([grain.step for grain in grains]), heaviest([grain.block for grain in grains])
+    return Grain(step, math.lcm(step, block))
+
+
+def _believable(curve: Curve) -> bool:
+    """A path is off the fast one only if it is slower."""
+    if curve.grain.step == 1:
+        return True
+    middle = (min(curve.times) + max(curve.times)) / 2
+    return sum(curve.off[k] * middle**k for k in (0, 1)) > sum(curve.on[k] * middle**k for k in (0, 1))
 
 
 def _worth(curve: Curve) -> tuple[float, int, int]:
-    terms = 1.0 + (curve.grain.step > 1)
-    return (
-        math.log(max(curve.error, LEAST_ERROR)) + WORTH_A_TERM * terms,
-        curve.grain.step,
-        -curve.grain.block,
-    )
+    price = WORTH_A_STEP * (curve.grain.step > 1) + WORTH_A_DOUBLING * math.log2(curve.grain.block)
+    return math.log(max(curve.error, LEAST_ERROR)) + price, curve.grain.step, curve.grain.block
 
 
 def _fit(grain: Grain, times: Mapping[int, float]) -> Curve:
     on = _line({w: t for w, t in times.items() if not grain.off(w)}, grain)
     off = _line({w: t for w, t in times.items() if grain.off(w)}, grain) or on
     on = on or off
-    assert on is not None and off is not None
-    curve = Curve(grain, on, off, 0.0)
+    assert on is not None
+    assert off is not None
+    curve = Curve(grain, on, off, 0.0, dict(times))
     errors = [abs(curve.at(width) / time - 1) for width, time in times.items() if time > 0]
-    return Curve(grain, on, off, float(np.mean(errors)) if errors else 0.0)
+    return Curve(grain, on, off, float(np.mean(errors)) if errors else 0.0, dict(times))
 
 
 def _line(times: Mapping[int, float], grain: Grain) -> tuple[float, float] | None:

@@ -31,7 +31,6 @@ DTYPES = {
 NOT_A_MODEL = ("InvalidProtobuf", "NoSuchFile", "NoModel", "InvalidArgument")  # the file's fault, not the runtime's
 
 
-
 def start(threads: int) -> Runtime:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on it reports home unless told not to, before the import
     try:
@@ -160,7 +159,8 @@ def remove(path: Path) -> None:
 
 
 def read_trace(path: Path, kept: Sequence[int]) -> list[dict[str, Any]]:
-    """Each node's durations in the runs `kept` (the session's first is 0), whole microseconds turned into nanoseconds."""
+    """Each node's durations in the runs `kept` (the session's first is 0), whole microseconds turned into
+    nanoseconds."""
     events = json.loads(path.read_text(encoding="utf-8"))
     suffix = "_kernel_time"
     found: dict[str, list[dict[str, Any]]] = {}
