@@ -14,19 +14,19 @@ from targets.timing import MAX_WARM_UP_NS, timed
 
 VERSION = 1  # raise it when a change here changes what a sample means: it is part of every profiled timing's key
 
-TURN_NS = 50_000_000  # of one side: long against the switch between networks, short against the wandering
+TURN_NS = 30_000_000  # of one side: long against the switch between networks, short against the wandering
 LONGEST_TURN = 8  # runs
 FEWEST_SETTLED = 3  # from so many runs a turn on, its first one, which finds the other network's caches, is left out
 GAUGE_RUNS = 3
 WARM_UP_NS = 100_000_000
-SAMPLE_NS = 800_000_000
+SAMPLE_NS = 1_000_000_000
 FEWEST_TURNS = 8
 MOST_TURNS = 40
 
 
 class Turns(NamedTuple):
-    """`plain_ns`: one time a kept run; `kept`: which of the profiled runs count, turn after turn; `gauge_ns`: one
-    time a turn (empty without a gauge). Every turn keeps equally many runs."""
+    """`plain_ns`: one time a kept run; `kept`: which of the profiled runs count, turn after turn, equally many in each;
+    `gauge_ns`: GAUGE_RUNS times a turn (empty without a gauge)."""
 
     plain_ns: list[int]
     kept: list[int]
@@ -57,7 +57,7 @@ def take_turns(
     done, begin = 0, time.perf_counter_ns()
     while done < turns or (done < MOST_TURNS and time.perf_counter_ns() - begin < shortest_ns):
         if gauge is not None:
-            gauge_ns.append(sorted(timed(gauge) for _ in range(GAUGE_RUNS))[GAUGE_RUNS // 2])
+            gauge_ns += [timed(gauge) for _ in range(GAUGE_RUNS)]
         if plain is not None:
             plain_ns += [timed(plain) for _ in range(left_out + length)][left_out:]
         for _ in range(left_out + length):

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Callable, TextIO
 
 from targets import probe
-from targets.load import Watch, pin
+from targets.load import pin
 from targets.pairing import take_turns
 from targets.protocol import claim_stdout, error_of, send
 from targets.runtimes import Loaded, Runtime, open_runtime
 from targets.timing import FULL, QUICK, take_session
+from targets.watch import Watch
 
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 

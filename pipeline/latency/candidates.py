@@ -25,6 +25,7 @@ NARROWEST_SHARE = 1 / 8  # of a group's channels: narrower is no network any mor
 MOST_CANDIDATES = 12  # a group; more would make the tables larger than the samples that fill them
 NEAR_HULL = 0.01  # of the group's uncut time
 NARROWEST = 8  # widths below it have no stairs worth a sweep
+WIDE_ENOUGH = 48  # three of the widest blocks that processors have
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,17 @@ class Candidates:
 
 
 def sweeps_of(model: Model, sites: SiteMap) -> dict[str, Sweep]:
-    """One sweep for each kind of kernel and side: of the kernel with most multiply-adds among its kind."""
-    found: dict[str, Sweep] = {}
-    for site in _heaviest_first(model, sites):
+    """One sweep for each kind of kernel and side: where a single channel costs most, its stairs stand out of the noise;
+    among kernels wide enough to have some, if there are any."""
+    flops = _flops(model, sites)
+    found: dict[str, list[tuple[bool, float, Sweep]]] = {}
+    for site in sites.sites:
         for side in ("both",) if len(site.widths) == 1 else ("in", "out"):
             sweep = sweep_of(model, site, side)
             if sweep is not None and sweep.full // sweep.step >= NARROWEST:
-                found.setdefault(kind_of(sweep), sweep)
-    return found
+                rank = (sweep.full // sweep.step >= WIDE_ENOUGH, flops[site.name] / sweep.full, sweep)
+                found.setdefault(kind_of(sweep), []).append(rank)
+    return {kind: max(ranks, key=lambda rank: rank[:2])[2] for kind, ranks in found.items()}
 
 
 def kind_of(sweep: Sweep) -> str:
@@ -170,11 +174,6 @@ def _curves(model: Model, site: Site, curves: Mapping[str, Curve]) -> tuple[Curv
 def _flops(model: Model, sites: SiteMap) -> dict[str, float]:
     own = {node.name: float(node_flops(node, model)) for node in model.proto.graph.node}
     return {site.name: own.get(site.linear or "", 0.0) for site in sites.sites}
-
-
-def _heaviest_first(model: Model, sites: SiteMap) -> list[Site]:
-    flops = _flops(model, sites)
-    return sorted(sites.sites, key=lambda site: -flops[site.name])
 
 
 def _columns(pairs: Sequence[tuple[Grain, float]]) -> tuple[list[Grain], list[float]]:

@@ -18,6 +18,7 @@ BLOCKS = (1, 2, 4, 8, 16, 32, 64, 128)
 # doubling of the block.
 WORTH_A_STEP = 0.2
 WORTH_A_DOUBLING = 0.02
+ENOUGH_WEIGHT = 0.1  # of all multiply-adds, for a step to count for all
 WORTH_ITS_OWN = 0.3  # and that a kind of kernel has a grain of its own
 LEAST_ERROR = 0.01  # relative; below it times differ by noise, and no grain is worth telling from another
 
@@ -78,15 +79,16 @@ def settle(curves: Mapping[str, Curve], weights: Mapping[str, float]) -> dict[st
 
 
 def common(grains: Sequence[Grain], weights: Sequence[float]) -> Grain:
-    """The step and the block with most weight behind them, each by itself."""
-
-    def heaviest(values: Sequence[int]) -> int:
-        total: dict[int, float] = {}
-        for value, weight in zip(values, weights, strict=True):
-            total[value] = total.get(value, 0.0) + weight
-        return max(total, key=lambda value: (total[value], value)) if total else 1
-
-    step, block = heaviest([grain.step for grain in grains]), heaviest([grain.block for grain in grains])
+    """The block with most weight behind it, and the widest step that has some: all kernels share the layout in
+    memory that such a step comes from, though some of them hide it."""
+    by_block: dict[int, float] = {}
+    by_step: dict[int, float] = {}
+    for grain, weight in zip(grains, weights, strict=True):
+        by_block[grain.block] = by_block.get(grain.block, 0.0) + weight
+        by_step[grain.step] = by_step.get(grain.step, 0.0) + weight
+    enough = ENOUGH_WEIGHT * sum(by_step.values())
+    step = max((step for step, weight in by_step.items() if weight >= enough), default=1)
+    block = max(by_block, key=lambda block: (by_block[block], block), default=1)
     return Grain(step, math.lcm(step, block))
 
 

@@ -5,13 +5,15 @@ from typing import Any
 
 from targets import pairing, timing
 from targets.connection import Connection
-from targets.kernels import in_gauges
+from targets.kernels import Profile, in_gauges
 from targets.profiles.key import KernelKey
 from targets.profiles.store import Row
 
+STAIRCASE, IN_NETWORK, END_TO_END = "staircase", "in network", "end to end"  # a kernel alone; a site; the whole network
+
 
 def key_of(connection: Connection, op: Mapping[str, Any], place: str) -> KernelKey:
-    """`place`: "staircase" (a kernel alone), "in network" or "end to end"."""
+    """`place`: STAIRCASE, IN_NETWORK or END_TO_END."""
     device = connection.device
     method = {"timing": timing.VERSION, "turns": pairing.VERSION, "place": place}
     precise = {**op, "precision": connection.target.precision}
@@ -20,4 +22,12 @@ def key_of(connection: Connection, op: Mapping[str, Any], place: str) -> KernelK
 
 def in_gauges_of(row: Row) -> float:
     """The row's time as a multiple of the gauge's in the same turns; nanoseconds where no gauge ran."""
-    return in_gauges(row.samples_ns, row.observed.get("gauge_ns", ()))
+    samples = row.samples_ns
+    calm = [run for run in row.observed["calm"] if run < len(samples)]
+    whole = row.key.method["place"] == END_TO_END or not calm
+    return in_gauges(samples, row.observed["gauge_ns"], None if whole else calm)
+
+
+def observed_in(profile: Profile) -> dict[str, Any]:
+    """What is kept beside a profile's rows, so that their levels can be told."""
+    return {"gauge_ns": list(profile.gauge_ns), "calm": list(profile.calm)}

@@ -14,11 +14,11 @@ from pipeline.graph.cut import cut, whole
 from pipeline.graph.model import Model, save
 from pipeline.graph.rewrite import rewritten
 from pipeline.graph.settle import drop_constants, fold_constants, left_adds
-from pipeline.latency.keys import in_gauges_of, key_of
+from pipeline.latency.keys import END_TO_END, IN_NETWORK, in_gauges_of, key_of, observed_in
 from pipeline.latency.sites import Site, SiteMap
 from pipeline.latency.table import Sample, family_key
 from targets.connection import Connection
-from targets.kernels import Profile, in_gauges
+from targets.kernels import Profile, fastest, in_gauges
 from targets.profiles.key import KernelKey, digest_of
 from targets.profiles.store import ProfileStore, Row
 
@@ -55,10 +55,7 @@ def sample_plan(
     if store:
         session = f"{session_id}-{digest_of(dict(plan))[:12]}"
         # What is observed belongs to the session as a whole: kernels are counted by the rows' indices.
-        observed = {
-            "kernels": [times[site.name].kernels for site in sites.sites],
-            "gauge_ns": list(profile.gauge_ns),
-        }
+        observed = {"kernels": [times[site.name].kernels for site in sites.sites], **observed_in(profile)}
         rows = [
             Row(
                 _site_key(site, site.at(plan), space, connection),
@@ -71,12 +68,13 @@ def sample_plan(
         ]
         ends = Row(_plan_key(model, plan, space, connection), profile.end_to_end.samples_ns, session, 0, observed)
         store.add([*rows, ends])
-    gauge_ns = float(np.median(profile.gauge_ns)) if profile.gauge_ns else 0.0
+    gauge_ns = fastest(profile.gauge_ns) if profile.gauge_ns else 0.0
+    level = gauge_ns or 1.0
     return Sample(
         dict(plan),
-        {name: time.level_ns(profile.gauge_ns) for name, time in times.items()},
+        {name: level * time.level(profile) for name, time in times.items()},
         {name: time.kernels for name, time in times.items()},
-        in_gauges(profile.end_to_end.samples_ns, profile.gauge_ns) * (gauge_ns or 1.0),
+        level * in_gauges(profile.end_to_end.samples_ns, profile.gauge_ns),
         gauge_ns,
     )
 
@@ -114,7 +112,8 @@ def known_sample(
     rows = store.find([*keys.values(), ends])
     if any(not rows.get(digest) for digest in (*keys.values(), ends)):
         return None
-    gauge_ns = float(np.median([np.median(row.observed.get("gauge_ns") or [0.0]) for row in rows[ends]]))
+    gauges = [row.observed["gauge_ns"] for row in rows[ends]]
+    gauge_ns = float(np.median([fastest(gauge) if gauge else 0.0 for gauge in gauges]))
     level = gauge_ns or 1.0
     return Sample(
         dict(plan),
@@ -162,10 +161,10 @@ def _site_key(site: Site, widths: tuple[int, ...], space: PlanSpace, connection:
     # What a vanished branch leaves behind differs by what becomes of its constant; nothing else does.
     left = space.constants if min(widths, default=1) == 0 else None
     op = {"family": dict(site.family), "widths": list(widths), "constants": left}
-    return key_of(connection, op, "in network")
+    return key_of(connection, op, IN_NETWORK)
 
 
 def _plan_key(model: Model, plan: Mapping[str, int], space: PlanSpace, connection: Connection) -> KernelKey:
     shape = {"nodes": [[node.op_type, *node.output] for node in model.proto.graph.node], "bound": dict(model.bound)}
     network = digest_of({**shape, "plan": dict(plan), "constants": space.constants, "rewrite": space.rewrite})
-    return key_of(connection, {"network": network}, "end to end")
+    return key_of(connection, {"network": network}, END_TO_END)

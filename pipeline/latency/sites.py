@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import helper
 
@@ -17,7 +16,7 @@ from pipeline.graph.couple import Channels
 from pipeline.graph.labels import labelled_axes
 from pipeline.graph.model import Model
 from pipeline.latency.grain import Grain
-from targets.kernels import Kernel, in_gauges
+from targets.kernels import Kernel, Profile, in_gauges
 
 LINEAR = ("Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul")
 
@@ -54,9 +53,9 @@ class SiteTime:
             return cls((0,), 0)
         return cls(tuple(map(sum, zip(*(kernel.samples_ns for kernel in kernels), strict=True))), len(kernels))
 
-    def level_ns(self, gauge_ns: Sequence[int]) -> float:
-        """At the gauge's median."""
-        return in_gauges(self.samples_ns, gauge_ns) * (float(np.median(gauge_ns)) if gauge_ns else 1.0)
+    def level(self, profile: Profile) -> float:
+        """In gauges of the profile that it is from; ns where no gauge ran."""
+        return in_gauges(self.samples_ns, profile.gauge_ns, profile.calm) if self.kernels else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.graph.model import Model
 from pipeline.latency.grain import Curve, find_curve
-from pipeline.latency.keys import in_gauges_of, key_of
+from pipeline.latency.keys import STAIRCASE, in_gauges_of, key_of, observed_in
 from pipeline.latency.sites import Site, linear_attributes
 from targets.connection import Connection
 from targets.kernels import in_gauges
@@ -170,7 +170,7 @@ def measure_sweeps(
 ) -> dict[str, dict[int, float]]:
     """Times by name and width, in gauges: from the database where they are known, else timed now and recorded."""
     keys = {
-        (name, width): key_of(connection, {**sweep.op, "width": width}, "staircase")
+        (name, width): key_of(connection, {**sweep.op, "width": width}, STAIRCASE)
         for name, (sweep, widths) in asked.items()
         for width in widths
     }
@@ -185,11 +185,10 @@ def measure_sweeps(
     for number, chunk in enumerate(_chunks(asked, missing)):
         profile = _profile([(asked[name][0], width) for name, width in chunk], connection)
         by_output = {name: kernel for kernel in profile.kernels for name in kernel.outputs if kernel.nodes}
-        rows = []
+        rows, calm, observed = [], profile.calm, observed_in(profile)
         for index, (name, width) in enumerate(chunk):
             if kernel := by_output.get(f"y{index}"):
-                found[name][width] = in_gauges(kernel.samples_ns, profile.gauge_ns)
-                observed = {"gauge_ns": list(profile.gauge_ns)}
+                found[name][width] = in_gauges(kernel.samples_ns, profile.gauge_ns, calm)
                 session = f"{session_id}-{len(asked)}-{number}-{chunk[0][0][:12]}-{chunk[0][1]}"
                 rows.append(Row(keys[name, width], tuple(kernel.samples_ns), session, 0, observed))
         if store and rows:
