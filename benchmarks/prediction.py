@@ -156,8 +156,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
-        "| network | uncut | profile, empty database | full | edges: median | p95 | anywhere: median | p95 | not "
-        "brought to the hour's speed: edges | anywhere |",
+        "| network | uncut | cold | warm | edges: median | p95 | anywhere: median | p95 | raw: edges | anywhere |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -5,6 +5,7 @@ its kernels' stairs added up, each with the weight of its multiply-adds. Both ar
 database, so that a second run asks for the same plans.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -155,10 +156,15 @@ def _share(site: Site, curves: Sequence[Curve], plan: Mapping[str, int], full: M
     for position, width in enumerate(site.widths):
         now, whole = width.at(plan), width.at(full)
         if curves:
-            share *= curves[position].at(now) / max(curves[position].at(whole), 1e-12)
+            share *= _at(curves[position], now) / max(_at(curves[position], whole), 1e-12)
         else:
             share *= now / max(whole, 1)
     return share
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _at(curve: Curve, width: int) -> float:
+    return curve.at(width)
 
 
 def _curves(model: Model, site: Site, curves: Mapping[str, Curve]) -> tuple[Curve, ...]:

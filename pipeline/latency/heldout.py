@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.latency.predict import LatencyModel, Spread, fit
+from pipeline.latency.predict import LatencyModel, Spread, at_level, fit
 from pipeline.latency.samples import Known
 from pipeline.latency.sites import Site, SiteMap
 from pipeline.latency.table import OFF, Sample, family_key, regime_of
@@ -51,18 +51,19 @@ def held_out(
         return HeldOut(0, nan, nan)
     errors: dict[bool, list[float]] = {True: [], False: []}
     missed: dict[str, list[float]] = {site.name: [] for site in sites.sites}
+    whole = fit(sites, samples, known)
     for fold in range(FOLDS):
-        model = fit(sites, [sample for number, sample in enumerate(samples) if number % FOLDS != fold], known)
+        seen = [sample for number, sample in enumerate(samples) if number % FOLDS != fold]
+        model = fit(sites, seen, known, power=whole.power)
         level = float(np.median([sample.gauge_ns for sample in model.samples]))
         for sample in samples[fold::FOLDS]:
-            now = sample.scaled(level / sample.gauge_ns) if sample.gauge_ns and level else sample
+            now = at_level(sample, level, 1 + whole.power)
             edges = all(sample.channels[group] in counts for group, counts in candidates.items())
             errors[edges].append(model.predict_ns(sample.channels) / now.end_to_end_ns - 1)
             factor = now.end_to_end_ns / max(now.total_ns, 1e-9)
             for site in sites.sites:
                 expected = model.scale * model.table.cost(family_key(site.family), site.at(sample.channels))
                 missed[site.name].append(abs(expected - factor * now.sites_ns[site.name]) / now.end_to_end_ns)
-    whole = fit(sites, samples, known)
     return HeldOut(
         len(errors[True]),
         *_summary(errors[True]),

@@ -37,7 +37,8 @@ UNKNOWN_SPREAD = Spread()
 @dataclass(frozen=True, eq=False)
 class LatencyModel:
     """end to end = scale * sum over sites + offset, in ns, with the device as fast as it was when most samples were
-    taken. `candidates`: the widths that were offered, by group. `known`: kernels that other networks showed."""
+    taken. `candidates`: the widths that were offered, by group. `known`: kernels that other networks showed. `power`: by which
+    the network slows down more than the gauge."""
 
     sites: SiteMap
     samples: tuple[Sample, ...]
@@ -47,6 +48,7 @@ class LatencyModel:
     spread: Spread = UNKNOWN_SPREAD
     candidates: Mapping[str, Sequence[int]] = field(default_factory=dict)
     known: Known = field(default_factory=dict)
+    power: float = 0.0
 
     def predict_ns(self, channels: Mapping[str, int]) -> float:
         """The end-to-end time of a plan (group id -> channels kept, all groups)."""
@@ -94,12 +96,11 @@ def fit(sites: SiteMap, samples: Sequence[Sample], known: Known | None = None) -
     networks showed, in gauges."""
     known = known or {}
     level = float(np.median([sample.gauge_ns for sample in samples]))
-    even = [_at_level(sample, level, 1.0) for sample in samples]
-    model = _fit(sites, samples, even, known)
-    power = _sensitivity(model, samples, even)
-    if power > 0:
-        model = _fit(sites, samples, [_at_level(sample, level, 1.0 + power) for sample in samples], known)
-    return model
+    if power is None:
+        even = [at_level(sample, level, 1.0) for sample in samples]
+        power = _sensitivity(_fit(sites, samples, even, known), samples, even)
+    model = _fit(sites, samples, [at_level(sample, level, 1.0 + power) for sample in samples], known)
+    return replace(model, power=power)
 
 
 class _Line(NamedTuple):
@@ -137,7 +138,8 @@ def _own(sample: Sample, site: str, line: _Line) -> float:
     return max(sample.sites_ns[site] - line.overhead_ns * sample.kernels[site], 0.0)
 
 
-def _at_level(sample: Sample, level: float, power: float) -> Sample:
+def at_level(sample: Sample, level: float, power: float) -> Sample:
+    """The sample as it would have been with the gauge at `level`, if the network's times go with that power of it."""
     return sample.scaled((level / sample.gauge_ns) ** power) if sample.gauge_ns and level else sample
 
 

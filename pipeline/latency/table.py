@@ -6,6 +6,7 @@ regime: on the fast path, off it on either side, or narrower than a block. Terms
 ever rewards a wider kernel, and a regime that was hardly seen follows what the family does elsewhere.
 """
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,12 +45,13 @@ class KernelTable:
 
     samples: Mapping[str, Mapping[Widths, tuple[float, ...]]]
     grains: Mapping[str, tuple[Grain, ...]] = field(default_factory=dict)
+    _medians: dict[tuple[str, Widths], float] = field(default_factory=dict)
     _laws: dict[str, tuple[Law, dict[Regime, Law]] | None] = field(default_factory=dict)
 
     def cost(self, family: str, widths: Widths) -> float:
         """ns. A site that reads or makes nothing costs what was seen there, else nothing."""
         seen = self.samples.get(family, {})
-        measured = float(np.median(seen[widths])) if widths in seen else None
+        measured = self._median(family, widths) if widths in seen else None
         if min(widths, default=1) == 0:
             return measured or 0.0
         fitted = self._fitted(family, widths)
@@ -57,6 +59,11 @@ class KernelTable:
             return fitted if measured is None else measured
         count = len(seen[widths])
         return (count * measured + fitted) / (count + 1)
+
+    def _median(self, family: str, widths: Widths) -> float:
+        if (family, widths) not in self._medians:
+            self._medians[family, widths] = statistics.median(self.samples[family][widths])
+        return self._medians[family, widths]
 
     def spread(self, family: str) -> float:
         """How much times at equal widths differ: the median relative deviation from their median."""
