@@ -37,8 +37,8 @@ UNKNOWN_SPREAD = Spread()
 @dataclass(frozen=True, eq=False)
 class LatencyModel:
     """end to end = scale * sum over sites + offset, in ns, with the device as fast as it was when most samples were
-    taken. `candidates`: the widths that were offered, by group. `known`: kernels that other networks showed. `power`: by which
-    the network slows down more than the gauge."""
+    taken. `candidates`: the widths that were offered, by group. `known`: kernels that other networks showed.
+    `power`: by which the network slows down more than the gauge."""
 
     sites: SiteMap
     samples: tuple[Sample, ...]
@@ -91,9 +91,11 @@ class _Cost:
         return self.factor * self.table.cost(self.family, widths)
 
 
-def fit(sites: SiteMap, samples: Sequence[Sample], known: Known | None = None) -> LatencyModel:
+def fit(
+    sites: SiteMap, samples: Sequence[Sample], known: Known | None = None, *, power: float | None = None
+) -> LatencyModel:
     """Table and end-to-end line from all samples, brought to one speed of the device. `known`: kernels that other
-    networks showed, in gauges."""
+    networks showed, in gauges. `power`: by which the network slows down more than the gauge, where that is known."""
     known = known or {}
     level = float(np.median([sample.gauge_ns for sample in samples]))
     if power is None:
