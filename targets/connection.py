@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from targets.device import Device
 from targets.errors import BadInput, TargetError
 from targets.feeds import read_tensors, write_tensors
+from targets.gauge import write_gauge
 from targets.kernels import Profile, join_kernels
 from targets.measurement import Session
 from targets.protocol import raise_error
@@ -27,6 +28,8 @@ from targets.transports import Link, open_link
 # stuck; loading and optimising grow with the file.
 SILENCE_S = 180.0
 SILENCE_S_PER_MB = 2.0
+
+GAUGE = "gauge.onnx"
 
 AGENT_GRACE_S = 30.0  # a busy agent shows itself every few seconds; past this it hangs or its machine does
 
@@ -55,6 +58,7 @@ class Connection:
         self._link = link
         self._numbers = itertools.count(1)
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._gauge_folder: tempfile.TemporaryDirectory[str] | None = None
         threading.Thread(target=self._listen, daemon=True).start()
         found = Device.from_dict(self._ask("device", {}, SILENCE_S))
         regime = {**found.regime, "regime": target.regime}
@@ -100,21 +104,39 @@ class Connection:
         return Session.from_dict(self._ask("time", arguments, limit_s(path)))
 
     def profile(
-        self, model: Engine | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, runs: int = 30
+        self,
+        model: Engine | Path,
+        *,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        runs: int = 30,
+        kernels_only: bool = False,
     ) -> Profile:
-        """In one fresh process: a quick un-profiled end-to-end session, then `runs` profiled runs, joined kernel by
-        kernel to the tensors of `model`."""
+        """In one fresh process, plain runs, profiled runs and the gauge taking turns; at least `runs` of each of the
+        first two, joined kernel by kernel to the tensors of `model`. With `kernels_only` there are no plain runs,
+        and the profile's end-to-end session holds what the kernels took together."""
         path = check(model)
         if runs < 1:
             raise BadInput(f"A profile of {runs} runs shows nothing. Ask for at least 1.")
         made = f"{self._link.folder}/graph.onnx"
-        arguments = {"model": self._link.put(path), "shapes": plain(shapes), "runs": runs, "graph": made}
-        raw = self._ask("profile", arguments, limit_s(path))
+        sent = {"model": self._link.put(path), "gauge": self._link.put(self._gauge())}
+        asked = {"shapes": plain(shapes), "runs": runs, "graph": made, "kernels_only": kernels_only}
+        raw = self._ask("profile", {**sent, **asked}, limit_s(path))
         with tempfile.TemporaryDirectory(prefix="cutback-graph-") as folder:
             graph = Path(folder, "graph.onnx")
             self._link.fetch(made, graph)
             kernels = join_kernels(self.target.runtime, raw["kernels"], graph, path, plain(shapes))
-        return Profile(kernels, Session.from_dict(raw["end_to_end"]), self.device)
+        gauge_ns = tuple(int(time) for time in raw["gauge_ns"])
+        if kernels_only:
+            together = [sum(run) for run in zip(*(kernel.samples_ns for kernel in kernels), strict=True)]
+            raw["end_to_end"]["samples_ns"] = together
+        return Profile(kernels, Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
+
+    def _gauge(self) -> Path:
+        """The gauge's file, written once a connection."""
+        if self._gauge_folder is None:
+            self._gauge_folder = tempfile.TemporaryDirectory(prefix="cutback-gauge-")
+            write_gauge(Path(self._gauge_folder.name, GAUGE))
+        return Path(self._gauge_folder.name, GAUGE)
 
     def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float) -> Any:
         number = next(self._numbers)

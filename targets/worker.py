@@ -18,9 +18,11 @@ from typing import Any, Callable, TextIO
 
 from targets import probe
 from targets.load import pin
+from targets.pairing import take_turns
 from targets.protocol import claim_stdout, error_of, send
 from targets.runtimes import Loaded, Runtime, open_runtime
 from targets.timing import FULL, QUICK, take_session
+from targets.watch import Watch
 
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
@@ -55,12 +57,23 @@ class Verbs:
         run = self._load(model, optimise=True).runner(shapes)
         return take_session(run, QUICK if quick else FULL, self._cores, self.progress)
 
-    def profile(self, model: str, shapes: dict[str, list[int]], runs: int, graph: str) -> dict[str, Any]:
-        run = self._load(model, optimise=True).runner(shapes)
-        end_to_end = take_session(run, QUICK, self._cores, self.progress)
+    def profile(
+        self, model: str, shapes: dict[str, list[int]], runs: int, graph: str, gauge: str | None, kernels_only: bool
+    ) -> dict[str, Any]:
+        plain = None if kernels_only else self._load(model, optimise=True).runner(shapes)
+        steady = self._runtime.load(gauge, optimise=True).runner({}) if gauge else None
         self.progress({"stage": "profile"})
-        self._loaded = None
-        return {"end_to_end": end_to_end, "graph": graph, **self._runtime.profile(model, shapes, runs, graph)}
+        watch = Watch(self._cores)
+        profiled = self._runtime.profiled(model, shapes, graph)
+        turns = take_turns(plain, profiled.run, steady, runs, self.progress)
+        doubts, voided = watch.stop()
+        end_to_end = {"samples_ns": turns.plain_ns, "warm_ups": turns.warm_ups, "doubts": doubts, "voided": voided}
+        return {
+            "end_to_end": {**end_to_end, "protocol": "in turns"},
+            "gauge_ns": turns.gauge_ns,
+            "kernels": profiled.kernels(turns.kept),
+            "graph": graph,
+        }
 
     def _load(self, model: str, optimise: bool) -> Loaded:
         key = (model, Path(model).stat().st_mtime_ns, optimise)

@@ -1,5 +1,6 @@
 """Results for people: rich tables on standard output, coloured only on a terminal."""
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -189,20 +190,32 @@ def print_profile(result: Mapping[str, Any]) -> None:
     ]
     if stairs:
         out.print(table("Widths worth having: a channel more costs a step", ("group", "channels"), stairs, left=2))
-    if result.get("heldout"):
-        heldout = result["heldout"]
-        errors = [
-            f"{heldout[name]:.1%}" if heldout.get(name) is not None else "-" for name in ("median_error", "p95_error")
-        ]
-        out.print(
-            f"prediction against {heldout.get('plans', 0)} held-out cuts: {errors[0]} off (median), {errors[1]} (95 %)"
-        )
+    print_heldout(out, result.get("heldout"))
     print_borrowed(out, result.get("borrowed"))
+
+
+def print_heldout(out: Console, heldout: Mapping[str, Any] | None) -> None:
+    """How good predictions were for cuts that were not learned from, and where they went wrong."""
+    if not heldout:
+        return
+    for prefix, where in (("", "at right edges"), ("anywhere_", "at any widths")):
+        plans = heldout.get(f"{prefix}plans") or 0
+        found = [heldout.get(f"{prefix}{name}") for name in ("median_error", "p95_error")]
+        if plans and all(isinstance(error, float) and not math.isnan(error) for error in found):
+            off = [f"{error:.1%}" for error in found]
+            out.print(f"prediction of {plans} held-out cuts {where}: {off[0]} off (median), {off[1]} (95 %)")
+    for miss in heldout.get("misses") or ():
+        out.print(
+            f"  [dim]{escape(str(miss['site']))} ({escape(str(miss['op']))}): {miss['share']:.1%} of the whole off, "
+            f"{escape(str(miss['because']))}[/dim]"
+        )
 
 
 def print_prediction(result: Mapping[str, Any]) -> None:
     out = console()
-    out.print(f"predicted {number(result['predicted_ms'], unit=' ms')} [dim](not measured)[/dim]")
+    within = interval(result.get("low_ms"), result.get("high_ms"), " ms")
+    out.print(f"predicted {number(result['predicted_ms'], unit=' ms')} {within} [dim](not measured)[/dim]")
+    print_heldout(out, result.get("heldout"))
     print_borrowed(out, result.get("borrowed"))
     print_doubts(out, result.get("doubts"))
 

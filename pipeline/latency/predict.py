@@ -1,7 +1,7 @@
-"""From kernels to the whole: the sum of a plan's sites, and what end to end has beyond them."""
+"""From kernels to the whole: the sum of a plan's sites, what end to end has beyond them, and how far to trust it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,36 +9,46 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from pipeline.allocation.problem import CostTable
+from pipeline.latency.samples import Known
 from pipeline.latency.sites import SiteMap
 from pipeline.latency.table import KernelTable, Sample, family_key, table_from
 
-FOLDS = 5
 FEWEST_FOR_LINE = 6
 MOST_OVERHEAD_NS = 5e3  # of profiling, a kernel; more was never seen, and more would eat small kernels whole
-TIE_BREAK = (
-    1e-3  # where all plans have as many kernels, overhead and offset undo each other: the smallest ones are taken
-)
+# Where all plans have as many kernels, overhead and offset undo each other: the smallest ones are taken.
+TIE_BREAK = 1e-3
+MOST_CORRECTION = 0.1  # of a plan's kernels to what the same turns took end to end
+STEADY = 0.02  # standard deviation of the gauge, relative, up to which there is nothing to learn from it
+MOST_SENSITIVE = 1.0  # a network slows down at most by this power more than the gauge
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Relative errors of the prediction on plans that were left out of the fit."""
+class Spread(NamedTuple):
+    """How far off predictions were for plans that the fit had not seen: nine in ten lay within these relative
+    errors. `edges`: at widths on the fast path; `anywhere`: at others. NaN where too few were seen."""
 
-    plans: int
-    median_error: float
-    p95_error: float
+    edges: float = float("nan")
+    anywhere: float = float("nan")
+
+
+UNKNOWN_SPREAD = Spread()
 
 
 @dataclass(frozen=True, eq=False)
 class LatencyModel:
-    """end to end = scale * sum over sites + offset, in ns."""
+    """end to end = scale * sum over sites + offset, in ns, with the device as fast as it was when most samples were
+    taken. `candidates`: the widths that were offered, by group. `known`: kernels that other networks showed.
+    `power`: by which the network slows down more than the gauge."""
 
     sites: SiteMap
     samples: tuple[Sample, ...]
     table: KernelTable
     scale: float
     offset_ns: float
+    spread: Spread = UNKNOWN_SPREAD
+    candidates: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    known: Known = field(default_factory=dict)
+    power: float = 0.0
 
     def predict_ns(self, channels: Mapping[str, int]) -> float:
         """The end-to-end time of a plan (group id -> channels kept, all groups)."""
@@ -46,11 +56,16 @@ class LatencyModel:
         return self.scale * total + self.offset_ns
 
     def interval_ns(self, channels: Mapping[str, int]) -> tuple[float, float]:
-        """Where the end-to-end time of a plan lies, by how far the fit misses its own samples (95 of 100 of them)."""
-        off = [sample.end_to_end_ns / self.predict_ns(sample.channels) for sample in self.samples]
-        low, high = np.percentile(off, [2.5, 97.5])
-        centre = self.predict_ns(channels)
-        return centre * min(float(low), 1.0), centre * max(float(high), 1.0)
+        """Where nine in ten such plans come out, by the plans that were held out; (0, inf) where none were."""
+        margin = self.spread.edges if self.on_edges(channels) else self.spread.anywhere
+        if not np.isfinite(margin):
+            return 0.0, float("inf")
+        predicted = self.predict_ns(channels)
+        return predicted / (1 + margin), predicted * (1 + margin)
+
+    def on_edges(self, channels: Mapping[str, int]) -> bool:
+        """Whether every group keeps one of its candidate widths."""
+        return all(channels[group] in counts for group, counts in self.candidates.items())
 
     def cost_tables(self, correction: float = 1.0) -> tuple[CostTable, ...]:
         """One table a site, in ns of end-to-end time, for the allocators. `correction` scales all of them."""
@@ -59,6 +74,11 @@ class LatencyModel:
             CostTable(site.name, site.widths, _Cost(self.table, family_key(site.family), factor))
             for site in self.sites.sites
         )
+
+    def learned(self, sample: Sample) -> "LatencyModel":
+        """The model after one more sample."""
+        again = fit(self.sites, [*self.samples, sample], self.known)
+        return replace(again, spread=self.spread, candidates=self.candidates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,24 +91,18 @@ class _Cost:
         return self.factor * self.table.cost(self.family, widths)
 
 
-def fit(sites: SiteMap, samples: Sequence[Sample]) -> LatencyModel:
-    """Table and end-to-end line from all samples."""
-    families = {site.name: family_key(site.family) for site in sites.sites}
-    line = _line(samples)
-    table = table_from(samples, families, {site.name: site.at for site in sites.sites}, line.overhead_ns)
-    return LatencyModel(sites, tuple(samples), table, line.scale, line.offset_ns)
-
-
-def held_out(sites: SiteMap, samples: Sequence[Sample]) -> HeldOut:
-    """Cross-validation over plans: each is predicted by a model that has not seen it."""
-    if len(samples) < 2 * FOLDS:
-        return HeldOut(0, float("nan"), float("nan"))
-    errors = []
-    for fold in range(FOLDS):
-        model = fit(sites, [sample for number, sample in enumerate(samples) if number % FOLDS != fold])
-        left_out = samples[fold::FOLDS]
-        errors += [abs(model.predict_ns(sample.channels) / sample.end_to_end_ns - 1) for sample in left_out]
-    return HeldOut(len(errors), float(np.median(errors)), float(np.percentile(errors, 95)))
+def fit(
+    sites: SiteMap, samples: Sequence[Sample], known: Known | None = None, *, power: float | None = None
+) -> LatencyModel:
+    """Table and end-to-end line from all samples, brought to one speed of the device. `known`: kernels that other
+    networks showed, in gauges. `power`: by which the network slows down more than the gauge, where that is known."""
+    known = known or {}
+    level = float(np.median([sample.gauge_ns for sample in samples]))
+    if power is None:
+        even = [at_level(sample, level, 1.0) for sample in samples]
+        power = _sensitivity(_fit(sites, samples, even, known), samples, even)
+    model = _fit(sites, samples, [at_level(sample, level, 1.0 + power) for sample in samples], known)
+    return replace(model, power=power)
 
 
 class _Line(NamedTuple):
@@ -97,6 +111,54 @@ class _Line(NamedTuple):
     scale: float
     overhead_ns: float
     offset_ns: float
+
+
+def _fit(sites: SiteMap, samples: Sequence[Sample], even: Sequence[Sample], known: Known) -> LatencyModel:
+    """`samples` as they were taken, `even` as they would have been at one speed."""
+    line = _line(even)
+    level = float(np.median([sample.gauge_ns for sample in samples]))
+
+    def correction(sample: Sample) -> float:
+        """Kernels and whole took turns: what one has more than the other is noise of the kernels' turns."""
+        kernels = sum(_own(sample, site, line) for site in sample.sites_ns)
+        ratio = (sample.end_to_end_ns - line.offset_ns) / max(line.scale * kernels, 1e-9)
+        return float(np.clip(ratio, 1 - MOST_CORRECTION, 1 + MOST_CORRECTION))
+
+    corrections = {id(sample): correction(sample) for sample in even}
+    table = table_from(
+        even,
+        {site.name: family_key(site.family) for site in sites.sites},
+        {site.name: site.at for site in sites.sites},
+        lambda sample, site: _own(sample, site, line) * corrections[id(sample)],
+        {family_key(site.family): site.grains for site in sites.sites},
+        {family: {at: time * (level or 1.0) for at, time in times.items()} for family, times in known.items()},
+    )
+    return LatencyModel(sites, tuple(samples), table, line.scale, line.offset_ns, known=known)
+
+
+def _own(sample: Sample, site: str, line: _Line) -> float:
+    return max(sample.sites_ns[site] - line.overhead_ns * sample.kernels[site], 0.0)
+
+
+def at_level(sample: Sample, level: float, power: float) -> Sample:
+    """The sample as it would have been with the gauge at `level`, if the network's times go with that power of it."""
+    return sample.scaled((level / sample.gauge_ns) ** power) if sample.gauge_ns and level else sample
+
+
+def _sensitivity(model: LatencyModel, samples: Sequence[Sample], even: Sequence[Sample]) -> float:
+    """By which power the network slows down more than the gauge does, from how predictions miss as the gauge wanders; a
+    median of slopes (Theil and Sen), between 0 and MOST_SENSITIVE."""
+    gauges = np.asarray([sample.gauge_ns for sample in samples])
+    if len(samples) < FEWEST_FOR_LINE or np.any(gauges <= 0) or np.std(np.log(gauges)) < STEADY:
+        return 0.0
+    speeds = np.log(gauges)
+    missed = np.log([s.end_to_end_ns / max(model.predict_ns(s.channels), 1.0) for s in even])
+    first, second = np.triu_indices(len(samples), 1)
+    apart = np.abs(speeds[first] - speeds[second]) > STEADY
+    if not np.any(apart):
+        return 0.0
+    slopes = (missed[first] - missed[second])[apart] / (speeds[first] - speeds[second])[apart]
+    return float(np.clip(np.median(slopes), 0.0, MOST_SENSITIVE))
 
 
 def _line(samples: Sequence[Sample]) -> _Line:

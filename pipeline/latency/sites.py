@@ -15,8 +15,8 @@ from pipeline.allocation.problem import Width
 from pipeline.graph.couple import Channels
 from pipeline.graph.labels import labelled_axes
 from pipeline.graph.model import Model
-from targets.kernels import Kernel
-from targets.measurement import interquartile_mean
+from pipeline.latency.grain import Grain
+from targets.kernels import Kernel, Profile, in_gauges
 
 LINEAR = ("Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul")
 
@@ -25,7 +25,7 @@ LINEAR = ("Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul")
 class Site:
     """`family`: all that the time depends on besides widths. `widths`: input and output side of a linear kernel, the
     output side alone of any other; equal sides of a grouped convolution (depthwise) count once. `linear`: the node that
-    multiplies, or None.
+    multiplies, or None. `grains`: of each width, once they are known.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Site:
     widths: tuple[Width, ...]
     nodes: frozenset[str]
     linear: str | None
+    grains: tuple[Grain, ...] = ()
 
     def at(self, channels: Mapping[str, int]) -> tuple[int, ...]:
         """The site's widths under a plan (group id -> channels kept)."""
@@ -52,9 +53,9 @@ class SiteTime:
             return cls((0,), 0)
         return cls(tuple(map(sum, zip(*(kernel.samples_ns for kernel in kernels), strict=True))), len(kernels))
 
-    @property
-    def mean_ns(self) -> float:
-        return interquartile_mean(self.samples_ns)
+    def level(self, profile: Profile) -> float:
+        """In gauges of the profile that it is from; ns where no gauge ran."""
+        return in_gauges(self.samples_ns, profile.gauge_ns, profile.calm) if self.kernels else 0.0
 
 
 @dataclass(frozen=True, eq=False)

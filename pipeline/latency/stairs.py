@@ -1,8 +1,9 @@
-"""Staircases: how a kernel's time climbs with its width, and which widths are worth having.
+"""Staircases: how a kernel's time climbs with one of its widths.
 
-Time over width is a staircase whose steps differ by runtime, precision and device. A width is worth having only when no
-larger one costs the same: the right edge of its stair. Many widths of one kernel are timed in one build, as parallel
-branches of a small graph, so that a whole staircase costs one session.
+Time over width is a staircase whose steps differ by runtime, precision and device. Many widths of many kernels are
+timed in one build, as parallel branches of a small graph. Widths are chosen as they are needed: some far apart, a
+dense stretch that shows the grain, then a few where that grain says steps should be, and dense stretches where they
+are not.
 """
 
 import math
@@ -17,19 +18,25 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.graph.model import Model
-from pipeline.latency.sites import Site
+from pipeline.latency.grain import Curve, find_curve
+from pipeline.latency.keys import STAIRCASE, in_gauges_of, key_of, observed_in
+from pipeline.latency.sites import Site, linear_attributes
 from targets.connection import Connection
-from targets.measurement import interquartile_mean
-from targets.profiles.key import KernelKey
+from targets.kernels import in_gauges
 from targets.profiles.store import ProfileStore, Row
-from targets.timing import VERSION
 
-# Two widths that differ by less than this take the same time.
-SAME_STAIR = 1.05
 Progress = Callable[[int, int, str], None]
 
-MOST_WIDTHS = 48  # a sweep with more would not fit the cache any network has
-RUNS = 24
+FEW_WIDTHS = 40  # so many or fewer are all measured
+DENSE = 36  # widths in a row: two blocks of sixteen with both their ends
+DENSE_FROM = 30  # where a block is a good part of the whole: wide kernels hide their stairs in noise
+LANDMARKS = (96, 128, 192, 256, 384, 512, 768, 1024, 2048)  # with their upper neighbours: where wider blocks would end
+CHECKS = 3  # edges that the grain foretells, each with its upper neighbour
+SURPRISE = 0.08  # relative error at a check from which on the stretch around it is looked at closely
+MOST_ROUNDS = 3
+RUNS = 12
+SAME_STAIR = 1.05  # two measured times that differ by less than this factor are the same
+MOST_BYTES = 256_000_000  # of weights in one build
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,12 @@ class Sweep:
     weight_shape: tuple[int, ...]
     side: str
     other: int
+    full: int
     per_group: int | None = None
     groups: int | None = None
 
     @property
     def op(self) -> dict[str, Any]:
-        from pipeline.latency.sites import linear_attributes
-
         spatial = list(self.input_shape[2:]) if len(self.input_shape) > 2 else []
         return {
             "op": self.node.op_type,
@@ -62,31 +68,48 @@ class Sweep:
             **({"groups": self.groups} if self.groups else {}),
         }
 
+    @property
+    def step(self) -> int:
+        """Widths are multiples of it."""
+        return self.per_group or self.groups or 1
+
     def inputs_a_group(self, width: int) -> int:
         """Of a convolution that reads `width` channels."""
         return self.per_group or width // (self.groups or 1)
 
+    def sides(self, width: int) -> tuple[int, int]:
+        """Input and output width."""
+        return (
+            width if self.side in ("in", "both") else self.other,
+            width if self.side in ("out", "both") else self.other,
+        )
+
+    def weights(self, width: int) -> tuple[int, ...]:
+        """The shape of the weights at `width`."""
+        source, out = self.sides(width)
+        if self.node.op_type == "Conv":
+            return (out, self.inputs_a_group(source), *self.weight_shape[2:])
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in self.node.attribute)
+        return (out, source) if transposed else (source, out)
+
 
 @dataclass(frozen=True)
 class Staircase:
-    """Times at widths, ascending. `edges`: the widths worth having."""
+    """Times at widths, ascending, and the widths worth having."""
 
     op: Mapping[str, Any]
     widths: tuple[int, ...]
     times_ns: tuple[float, ...]
-
-    @property
-    def edges(self) -> tuple[int, ...]:
-        return right_edges(self.widths, self.times_ns)
+    edges: tuple[int, ...] = ()
 
 
-def right_edges(widths: Sequence[int], times_ns: Sequence[float]) -> tuple[int, ...]:
-    """The widths that no larger one matches in time (within SAME_STAIR)."""
+def right_edges(widths: Sequence[int], times: Sequence[float], same: float = SAME_STAIR) -> tuple[int, ...]:
+    """The widths that no larger one matches in time; times that differ by less than the factor `same` are the same."""
     edges, cheapest_above = [], float("inf")
-    for width, time_ns in sorted(zip(widths, times_ns, strict=True), reverse=True):
-        if cheapest_above > time_ns * SAME_STAIR:
+    for width, time in sorted(zip(widths, times, strict=True), reverse=True):
+        if cheapest_above > time * same:
             edges.append(width)
-        cheapest_above = min(cheapest_above, time_ns)
+        cheapest_above = min(cheapest_above, time)
     return tuple(reversed(edges))
 
 
@@ -105,78 +128,146 @@ def sweep_of(model: Model, site: Site, side: str) -> Sweep | None:
         return None  # one side alone would no longer divide by the groups
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     out = weight[0] if node.op_type == "Conv" or transposed else weight[1]
-    return Sweep(node, input_shape, weight, side, out if side == "in" else input_shape[1], per_group, groups)
+    other, full = (out, input_shape[1]) if side == "in" else (input_shape[1], out)
+    return Sweep(node, input_shape, weight, side, other, full, per_group, groups)
 
 
-def measure_staircase(
-    sweep: Sweep, widths: Sequence[int], connection: Connection, store: ProfileStore | None, session_id: str
-) -> Staircase:
-    """The staircase at `widths`: from the database where it is known, else timed now and recorded."""
-    keys = {width: _key(sweep, width, connection) for width in widths}
-    known = store.find([key.digest for key in keys.values()]) if store else {}
-    times = {
-        width: float(np.median([row.mean_ns for row in known[key.digest]]))
-        for width, key in keys.items()
-        if known.get(key.digest)
+def find_curves(
+    sweeps: Mapping[str, Sweep],
+    connection: Connection,
+    store: ProfileStore | None,
+    session_id: str,
+    on_progress: Progress | None = None,
+) -> dict[str, Curve]:
+    """The curve of every sweep (same names), from as few widths as show its grain."""
+    wanted = {name: first_widths(sweep.full, sweep.step) for name, sweep in sweeps.items()}
+    times: dict[str, dict[int, float]] = {name: {} for name in sweeps}
+    curves: dict[str, Curve] = {}
+    for round_ in range(MOST_ROUNDS):
+        if on_progress:
+            on_progress(round_, MOST_ROUNDS, "looking for the steps of the stairs")
+        asked = {name: (sweeps[name], sorted(set(widths) - set(times[name]))) for name, widths in wanted.items()}
+        for name, found in measure_sweeps(asked, connection, store, session_id).items():
+            times[name].update(found)
+        surprised = {
+            name: [w for w in wanted[name] if round_ and _surprise(curves[name], w, times[name])] for name in wanted
+        }
+        curves.update((name, find_curve(times[name])) for name in wanted if times[name])
+        if round_ == 0:
+            wanted = {name: checks(curves[name], sweeps[name], times[name]) for name in curves}
+        else:
+            wanted = {name: around(widths, sweeps[name]) for name, widths in surprised.items() if widths}
+        wanted = {name: widths for name, widths in wanted.items() if set(widths) - set(times[name])}
+        if not wanted:
+            break
+    return curves
+
+
+def measure_sweeps(
+    asked: Mapping[str, tuple[Sweep, Sequence[int]]],
+    connection: Connection,
+    store: ProfileStore | None,
+    session_id: str,
+) -> dict[str, dict[int, float]]:
+    """Times by name and width, in gauges: from the database where they are known, else timed now and recorded."""
+    keys = {
+        (name, width): key_of(connection, {**sweep.op, "width": width}, STAIRCASE)
+        for name, (sweep, widths) in asked.items()
+        for width in widths
     }
-    missing = [width for width in widths if width not in times]
-    if missing:
-        samples = _time(sweep, missing, connection)
-        times.update((width, interquartile_mean(sample)) for width, sample in samples.items())
-        if store:
-            store.add(Row(keys[width], tuple(sample), session_id) for width, sample in samples.items())
-    ordered = sorted(times)
-    return Staircase(sweep.op, tuple(ordered), tuple(times[width] for width in ordered))
+    known = store.find([key.digest for key in keys.values()]) if store else {}
+    found: dict[str, dict[int, float]] = {name: {} for name in asked}
+    missing = []
+    for (name, width), key in keys.items():
+        if rows := known.get(key.digest):
+            found[name][width] = float(np.median([in_gauges_of(row) for row in rows]))
+        else:
+            missing.append((name, width))
+    for number, chunk in enumerate(_chunks(asked, missing)):
+        profile = _profile([(asked[name][0], width) for name, width in chunk], connection)
+        by_output = {name: kernel for kernel in profile.kernels for name in kernel.outputs if kernel.nodes}
+        rows, calm, observed = [], profile.calm, observed_in(profile)
+        for index, (name, width) in enumerate(chunk):
+            if kernel := by_output.get(f"y{index}"):
+                found[name][width] = in_gauges(kernel.samples_ns, profile.gauge_ns, calm)
+                session = f"{session_id}-{len(asked)}-{number}-{chunk[0][0][:12]}-{chunk[0][1]}"
+                rows.append(Row(keys[name, width], tuple(kernel.samples_ns), session, 0, observed))
+        if store and rows:
+            store.add(rows)
+    return found
 
 
-def _time(sweep: Sweep, widths: Sequence[int], connection: Connection) -> dict[int, tuple[int, ...]]:
+def first_widths(full: int, step: int) -> list[int]:
+    """Where a staircase is looked at first: everywhere when it is short."""
+    if full // step <= FEW_WIDTHS:
+        return list(range(step, full + 1, step))
+    dense = {step * (DENSE_FROM + k) for k in range(DENSE)}
+    landmarks = {step * mark for mark in LANDMARKS}
+    return sorted(w for w in dense | landmarks | {w + step for w in landmarks} | {full} if w <= full)
+
+
+def checks(curve: Curve, sweep: Sweep, known: Mapping[int, float]) -> list[int]:
+    """Edges that the curve's grain foretells where nothing was measured, each with its upper neighbour."""
+    block = math.lcm(curve.grain.block, sweep.step)
+    edges = [edge for edge in range(block, sweep.full, block) if edge not in known]
+    if curve.grain.block == 1 or not edges:
+        return []
+    picked = {edges[round((len(edges) - 1) * k / (CHECKS + 1))] for k in range(1, CHECKS + 1)}
+    return sorted(w for edge in picked for w in (edge, edge + sweep.step) if w <= sweep.full)
+
+
+def around(widths: Sequence[int], sweep: Sweep) -> list[int]:
+    """A dense stretch around the first of `widths`."""
+    low = max(sweep.step, widths[0] - DENSE // 2 * sweep.step)
+    return [w for w in range(low, low + DENSE * sweep.step, sweep.step) if w <= sweep.full]
+
+
+def _surprise(curve: Curve, width: int, times: Mapping[int, float]) -> bool:
+    return width in times and abs(curve.at(width) / times[width] - 1) > SURPRISE
+
+
+def _chunks(asked: Mapping[str, tuple[Sweep, Sequence[int]]], missing: Sequence[tuple[str, int]]) -> list[Any]:
+    """As many branches together as their weights allow."""
+    chunks: list[list[tuple[str, int]]] = []
+    room = 0
+    for name, width in missing:
+        size = 4 * math.prod(asked[name][0].weights(width))
+        if not chunks or size > room:
+            chunks.append([])
+            room = MOST_BYTES
+        chunks[-1].append((name, width))
+        room -= size
+    return chunks
+
+
+def _profile(branches: Sequence[tuple[Sweep, int]], connection: Connection) -> Any:
     with tempfile.TemporaryDirectory(prefix="cutback-stairs-") as folder:
         path = Path(folder, "stairs.onnx")
-        path.write_bytes(_graph(sweep, widths).SerializeToString())
-        profile = connection.profile(path, runs=RUNS)
-    by_output = {name: kernel for kernel in profile.kernels for name in kernel.outputs if kernel.nodes}
-    return {width: tuple(by_output[f"y{width}"].samples_ns) for width in widths if f"y{width}" in by_output}
+        path.write_bytes(_graph(branches).SerializeToString())
+        return connection.profile(path, runs=RUNS, kernels_only=True)
 
 
-def _graph(sweep: Sweep, widths: Sequence[int]) -> onnx.ModelProto:
+def _graph(branches: Sequence[tuple[Sweep, int]]) -> onnx.ModelProto:
     generator = np.random.default_rng(0)
     nodes, weights, inputs, outputs = [], [], {}, []
-    for width in widths:
-        source = width if sweep.side in ("in", "both") else sweep.other
-        out = width if sweep.side in ("out", "both") else sweep.other
+    for index, (sweep, width) in enumerate(branches):
+        source, out = sweep.sides(width)
         shape = (sweep.input_shape[0], source, *sweep.input_shape[2:])
-        inputs[f"x{source}"] = helper.make_tensor_value_info(f"x{source}", TensorProto.FLOAT, shape)
+        name = "x" + "_".join(map(str, shape))
+        inputs[name] = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         attributes = {a.name: helper.get_attribute_value(a) for a in sweep.node.attribute if a.name != "group"}
+        weight_shape = sweep.weights(width)
         if sweep.node.op_type == "Conv":
-            per_group = sweep.inputs_a_group(source)
-            attributes["group"] = source // per_group
-            weight_shape: tuple[int, ...] = (out, per_group, *sweep.weight_shape[2:])
-        else:
-            weight_shape = (out, source) if attributes.get("transB") else (source, out)
-        weight = generator.standard_normal(weight_shape) / math.sqrt(max(1, math.prod(weight_shape[1:])))
+            attributes["group"] = source // weight_shape[1]
+        weight = generator.standard_normal(weight_shape, np.float32) / np.float32(
+            math.sqrt(math.prod(weight_shape[1:]))
+        )
         weights += [
-            numpy_helper.from_array(weight.astype(np.float32), f"w{width}"),
-            numpy_helper.from_array(np.zeros(out, np.float32), f"b{width}"),
+            numpy_helper.from_array(weight, f"w{index}"),
+            numpy_helper.from_array(np.zeros(out, np.float32), f"b{index}"),
         ]
-        names = [f"x{source}", f"w{width}", f"b{width}"]
-        nodes.append(helper.make_node(sweep.node.op_type, names, [f"y{width}"], f"n{width}", **attributes))
-        outputs.append(helper.make_tensor_value_info(f"y{width}", TensorProto.FLOAT, None))
+        names = [name, f"w{index}", f"b{index}"]
+        nodes.append(helper.make_node(sweep.node.op_type, names, [f"y{index}"], f"n{index}", **attributes))
+        outputs.append(helper.make_tensor_value_info(f"y{index}", TensorProto.FLOAT, None))
     graph = helper.make_graph(nodes, "stairs", list(inputs.values()), outputs, weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def _key(sweep: Sweep, width: int, connection: Connection) -> KernelKey:
-    device = connection.device
-    op = {**sweep.op, "width": width, "precision": connection.target.precision}
-    return KernelKey(device.device_class, device.stack, device.regime, op, {"timing": VERSION, "place": "staircase"})
-
-
-def sweep_widths(full: int, step: int, offset: int = 0) -> list[int]:
-    """At most MOST_WIDTHS tensor widths up to offset + full, by `step`: each one while there are few, else by a power
-    of two of channels."""
-    channels = full // step
-    stride = 1
-    while channels / stride > MOST_WIDTHS:
-        stride *= 2
-    counts = [*range(stride, channels, stride), channels]
-    return [offset + step * count for count in counts]

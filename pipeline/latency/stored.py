@@ -1,12 +1,15 @@
 """A network's profile as JSON, and back: what later stages and later runs read."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from pipeline.allocation.problem import Width
 from pipeline.graph.model import Model
 from pipeline.latency.candidates import Candidates
-from pipeline.latency.predict import HeldOut, fit
+from pipeline.latency.grain import Grain
+from pipeline.latency.heldout import HeldOut, Miss, spread_of
+from pipeline.latency.predict import fit
 from pipeline.latency.profiling import NetworkProfile
 from pipeline.latency.sites import Site, SiteMap
 from pipeline.latency.stairs import Staircase
@@ -23,6 +26,7 @@ def to_json(profile: NetworkProfile) -> dict[str, Any]:
                 "widths": [[list(map(list, width.terms)), width.constant] for width in site.widths],
                 "nodes": sorted(site.nodes),
                 "linear": site.linear,
+                "grains": [[grain.step, grain.block] for grain in site.grains],
             }
             for site in profile.latency.sites.sites
         ],
@@ -32,19 +36,16 @@ def to_json(profile: NetworkProfile) -> dict[str, Any]:
                 "sites_ns": dict(s.sites_ns),
                 "kernels": dict(s.kernels),
                 "end_to_end_ns": s.end_to_end_ns,
+                "gauge_ns": s.gauge_ns,
             }
             for s in profile.latency.samples
         ],
         "candidates": {group: list(counts) for group, counts in profile.candidates.channels.items()},
         "stairs": {
-            group: {"widths": list(stairs.widths), "times_ns": list(stairs.times_ns)}
+            group: {"widths": list(stairs.widths), "times_ns": list(stairs.times_ns), "edges": list(stairs.edges)}
             for group, stairs in profile.candidates.stairs.items()
         },
-        "heldout": {
-            "plans": profile.heldout.plans,
-            "median_error": profile.heldout.median_error,
-            "p95_error": profile.heldout.p95_error,
-        },
+        "heldout": asdict(profile.heldout),
         "built": profile.built,
         "reused": profile.reused,
         "base_kernels": list(profile.base_kernels),
@@ -60,21 +61,26 @@ def from_json(data: Mapping[str, Any], model: Model) -> NetworkProfile:
             tuple(Width(tuple((group, step) for group, step in terms), c) for terms, c in entry["widths"]),
             frozenset(entry["nodes"]),
             entry["linear"],
+            tuple(Grain(*grain) for grain in entry["grains"]),
         )
         for entry in data["sites"]
     )
     owner = {node: site.name for site in sites for node in site.nodes}
     maker = {name: node.name for node in model.proto.graph.node for name in node.output}
-    samples = [Sample(s["channels"], s["sites_ns"], s["kernels"], s["end_to_end_ns"]) for s in data["samples"]]
+    samples = [Sample(**entry) for entry in data["samples"]]
     stairs = {
-        group: Staircase({"group": group}, tuple(entry["widths"]), tuple(entry["times_ns"]))
+        group: Staircase({"group": group}, tuple(entry["widths"]), tuple(entry["times_ns"]), tuple(entry["edges"]))
         for group, entry in data["stairs"].items()
     }
     candidates = Candidates({group: tuple(counts) for group, counts in data["candidates"].items()}, stairs)
+    heldout = HeldOut(
+        **{**data["heldout"], "misses": tuple(Miss(**miss) for miss in data["heldout"]["misses"]),
+           "spread": tuple(data["heldout"]["spread"])}
+    )  # fmt: skip
     return NetworkProfile(
-        fit(SiteMap(sites, owner, maker), samples),
+        replace(fit(SiteMap(sites, owner, maker), samples), spread=spread_of(heldout), candidates=candidates.channels),
         candidates,
-        HeldOut(**data["heldout"]),
+        heldout,
         data["built"],
         data["reused"],
         tuple(data["base_kernels"]),

@@ -1,10 +1,12 @@
 """The kernel table: a site's time over its widths, from samples taken in place.
 
-Where a combination of widths was measured, that is the answer. Between measured ones a kernel's time at right edges is
-close to bilinear in its two widths (so many blocks in, times so many blocks out), fitted with non-negative terms, so
-that no table ever rewards a wider kernel.
+Where a combination of widths was measured often, that is the answer. Between measured ones a kernel's time is close
+to bilinear in its two effective widths (so many blocks in, times so many blocks out), with terms of its own for each
+regime: on the fast path, off it on either side, or narrower than a block. Terms are not negative, so that no table
+ever rewards a wider kernel, and a regime that was hardly seen follows what the family does elsewhere.
 """
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,47 +15,83 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from pipeline.latency.grain import Grain
 from targets.profiles.key import canonical
 
 Widths = tuple[int, ...]
 WidthsOf = Callable[[Mapping[str, int]], Widths]
+Regime = tuple[int, ...]
+FloatArray = NDArray[np.float64]
+
+ON, OFF, NARROW = 0, 1, 2
+PRIOR = 0.3  # weight of the family's law in a regime's own fit, in samples' worth of relative error
+LEAST_SHARE = 0.1  # of a family's median time: relative errors below it count as of this
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """weights . features of the effective widths."""
+
+    grains: tuple[Grain, ...]
+    weights: FloatArray
+
+    def at(self, widths: Widths) -> float:
+        return float(features(widths, self.grains) @ self.weights)
 
 
 @dataclass(frozen=True, eq=False)
 class KernelTable:
-    """`samples[family][widths]`: times in ns. Families are canonical JSON."""
+    """`samples[family][widths]`: times in ns. `grains[family]`: of each width. Families are canonical JSON."""
 
     samples: Mapping[str, Mapping[Widths, tuple[float, ...]]]
-    _fits: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)
+    grains: Mapping[str, tuple[Grain, ...]] = field(default_factory=dict)
+    _medians: dict[tuple[str, Widths], float] = field(default_factory=dict)
+    _laws: dict[str, tuple[Law, dict[Regime, Law]] | None] = field(default_factory=dict)
 
     def cost(self, family: str, widths: Widths) -> float:
         """ns. A site that reads or makes nothing costs what was seen there, else nothing."""
         seen = self.samples.get(family, {})
-        measured = float(np.median(seen[widths])) if widths in seen else None
+        measured = self._median(family, widths) if widths in seen else None
         if min(widths, default=1) == 0:
             return measured or 0.0
         fitted = self._fitted(family, widths)
-        if measured is None:
-            return fitted
+        if measured is None or fitted == 0:
+            return fitted if measured is None else measured
         count = len(seen[widths])
-        return measured if fitted == 0 else (count * measured + fitted) / (count + 1) if count < 2 else measured
+        return (count * measured + fitted) / (count + 1)
+
+    def _median(self, family: str, widths: Widths) -> float:
+        if (family, widths) not in self._medians:
+            self._medians[family, widths] = statistics.median(self.samples[family][widths])
+        return self._medians[family, widths]
+
+    def spread(self, family: str) -> float:
+        """How much times at equal widths differ: the median relative deviation from their median."""
+        seen = [times for times in self.samples.get(family, {}).values() if len(times) > 1]
+        deviations = [abs(time / np.median(times) - 1) for times in seen for time in times if np.median(times) > 0]
+        return float(np.median(deviations)) if deviations else float("nan")
 
     def _fitted(self, family: str, widths: Widths) -> float:
-        if family not in self._fits:
-            self._fits[family] = _fit(self.samples.get(family, {}))
-        weights = self._fits[family]
-        return float(_features([widths])[0] @ weights) if weights is not None else 0.0
+        if family not in self._laws:
+            self._laws[family] = _fit(self.samples.get(family, {}), self.grains.get(family, ()))
+        laws = self._laws[family]
+        if laws is None:
+            return 0.0
+        general, special = laws
+        return special.get(regime_of(widths, general.grains), general).at(widths)
 
 
 @dataclass(frozen=True)
 class Sample:
     """One plan, built and profiled: its sites' times and numbers of kernels, and its end-to-end time in the same
-    process. Times in ns, as the runtime's profiler gave them: with what profiling adds to every kernel."""
+    turns. Times in ns at `gauge_ns`, as the runtime's profiler gave them: with what profiling adds to every kernel.
+    `gauge_ns`: the gauge's time then; 0 where no gauge ran."""
 
     channels: Mapping[str, int]
     sites_ns: Mapping[str, float]
     kernels: Mapping[str, int]
     end_to_end_ns: float
+    gauge_ns: float = 0.0
 
     @property
     def count(self) -> int:
@@ -63,41 +101,90 @@ class Sample:
     def total_ns(self) -> float:
         return sum(self.sites_ns.values())
 
+    def scaled(self, factor: float) -> "Sample":
+        """All times multiplied."""
+        times = {name: time * factor for name, time in self.sites_ns.items()}
+        return Sample(self.channels, times, self.kernels, self.end_to_end_ns * factor, self.gauge_ns * factor)
+
 
 def table_from(
-    samples: Sequence[Sample], families: Mapping[str, str], widths: Mapping[str, WidthsOf], overhead_ns: float
+    samples: Sequence[Sample],
+    families: Mapping[str, str],
+    widths: Mapping[str, WidthsOf],
+    own_ns: Callable[[Sample, str], float],
+    grains: Mapping[str, tuple[Grain, ...]],
+    known_ns: Mapping[str, Mapping[Widths, float]],
 ) -> KernelTable:
-    """`families`: site -> family; `widths`: site -> function from a plan to the site's widths; `overhead_ns`: taken off
-    once for each kernel."""
+    """`families`: site -> family; `widths`: site -> function from a plan to the site's widths; `own_ns`: what a site
+    took in a sample, without what profiling adds; `known_ns`: times from other networks, for widths that no sample
+    has."""
     found: dict[str, dict[Widths, list[float]]] = {}
     for sample in samples:
-        for site, time_ns in sample.sites_ns.items():
+        for site in sample.sites_ns:
             at = widths[site](sample.channels)
-            own = max(time_ns - overhead_ns * sample.kernels[site], 0.0)
-            found.setdefault(families[site], {}).setdefault(at, []).append(own)
-    return KernelTable({f: {w: tuple(times) for w, times in by.items()} for f, by in found.items()})
+            found.setdefault(families[site], {}).setdefault(at, []).append(own_ns(sample, site))
+    for family, times in known_ns.items():
+        for at, time in times.items():
+            found.setdefault(family, {}).setdefault(at, [time])
+    return KernelTable({f: {w: tuple(times) for w, times in by.items()} for f, by in found.items()}, grains)
 
 
 def family_key(family: Mapping[str, Any]) -> str:
     return canonical(family)
 
 
-def _features(widths: Sequence[Widths]) -> NDArray[np.float64]:
-    """1, each width, and their product."""
-    columns = np.asarray(widths, np.float64).reshape(len(widths), -1)
-    ones = np.ones((len(widths), 1))
-    product = columns.prod(axis=1, keepdims=True) if columns.shape[1] > 1 else np.zeros((len(widths), 0))
-    return np.concatenate([ones, columns, product], axis=1)
+def regime_of(widths: Widths, grains: Sequence[Grain]) -> Regime:
+    block = max((grain.block for grain in grains), default=1)
+    return tuple(
+        OFF if grain.off(width) else NARROW if width < block else ON
+        for width, grain in zip(widths, grains, strict=False)
+    )
 
 
-def _fit(seen: Mapping[Widths, tuple[float, ...]]) -> NDArray[np.float64] | None:
-    """Least squares of the relative error."""
+def features(widths: Widths, grains: Sequence[Grain]) -> FloatArray:
+    """1, each effective width, and their product."""
+    known = [*grains, *[Grain()] * (len(widths) - len(grains))]
+    paid = [float(grain.effective(width)) for width, grain in zip(widths, known, strict=False)]
+    return np.asarray([1.0, *paid, *([paid[0] * paid[1]] if len(paid) > 1 else [])])
+
+
+def _fit(seen: Mapping[Widths, tuple[float, ...]], grains: tuple[Grain, ...]) -> tuple[Law, dict[Regime, Law]] | None:
+    """The family's law over all regimes, and one for each regime that was seen."""
     rows = [(widths, time) for widths, times in seen.items() for time in times if min(widths, default=1) > 0]
     rows = [(widths, time) for widths, time in rows if time > 0]
     if not rows:
         return None
-    features = _features([widths for widths, _ in rows])
+    general = _law(rows, grains, None)
+    by_regime: dict[Regime, list[tuple[Widths, float]]] = {}
+    for widths, time in rows:
+        by_regime.setdefault(regime_of(widths, grains), []).append((widths, time))
+    if len(by_regime) < 2:
+        return general, {}
+    every = [widths for widths, _ in rows]
+    special = {}
+    for regime, own in by_regime.items():
+        ratio = float(np.median([time / max(general.at(widths), 1e-9) for widths, time in own]))
+        special[regime] = _law(own, grains, (general, ratio, every))
+    return general, special
+
+
+def _law(
+    rows: Sequence[tuple[Widths, float]],
+    grains: tuple[Grain, ...],
+    prior: tuple[Law, float, Sequence[Widths]] | None,
+) -> Law:
+    """Least squares of the relative error; `prior`: a law, the factor to take it by, and the widths to follow it at."""
+    matrix = np.asarray([features(widths, grains) for widths, _ in rows])
     times = np.asarray([time for _, time in rows])
-    scale = np.maximum(features.max(axis=0), 1e-12)
-    weights, _ = nnls(features / scale / times[:, None], np.ones(len(rows)))
-    return np.asarray(weights / scale)
+    scale = np.maximum(matrix.max(axis=0), 1e-12)
+    weight = 1 / np.maximum(times, LEAST_SHARE * float(np.median(times)))
+    left, right = matrix / scale * weight[:, None], times * weight
+    if prior is not None:
+        law, ratio, every = prior
+        follow = np.asarray([features(widths, grains) for widths in every])
+        base = np.maximum(follow @ law.weights, 1e-9)
+        pull = PRIOR / np.sqrt(len(every))
+        left = np.vstack([left, pull * follow / scale / base[:, None]])
+        right = np.append(right, np.full(len(every), pull * ratio))
+    found, _ = nnls(left, right)
+    return Law(grains, np.asarray(found / scale))

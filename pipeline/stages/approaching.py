@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.allocation import Allocation, Unreachable
 from pipeline.goal import Bound
-from pipeline.latency.predict import LatencyModel, fit
+from pipeline.latency.predict import LatencyModel
 from pipeline.latency.table import Sample
 from pipeline.stages.steering import Round, best, next_limit_ns, within
 
@@ -70,7 +70,7 @@ def approach(
         allocation, plan, limit_ns = proposal
         done, sample = try_out(number, plan, limit_ns, latency, allocation.value)
         tried.append(Tried(done, allocation))
-        latency = fit(latency.sites, [*latency.samples, sample])
+        latency = latency.learned(sample)
         rounds = [each.round for each in tried]
         limit_ns = next_limit_ns(rounds, [latency.predict_ns(each.channels) for each in rounds], bound)
     return Approach(tuple(tried), latency)

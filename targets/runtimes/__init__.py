@@ -38,6 +38,19 @@ class Loaded(abc.ABC):
         """One run on fixed random feeds, with as little around it as the runtime allows: what is timed."""
 
 
+class Profiled(abc.ABC):
+    """A model that is timed kernel by kernel as it runs. Its runs take longer than those of a `Loaded` one."""
+
+    @abc.abstractmethod
+    def run(self) -> object:
+        """One run on the feeds."""
+
+    @abc.abstractmethod
+    def kernels(self, kept: Sequence[int]) -> list[dict[str, Any]]:
+        """`{"name", "op", "output_shapes", "samples_ns"}` in the order of execution, one sample for each of the runs
+        numbered in `kept` (the first was 0). Ends the profile: nothing may be called after it."""
+
+
 class Runtime(abc.ABC):
     """An engine that runs models in this process. Opening it has imported it."""
 
@@ -56,9 +69,8 @@ class Runtime(abc.ABC):
         """Write an engine that was seen to load again. `output` appears whole or not at all."""
 
     @abc.abstractmethod
-    def profile(self, model: str, shapes: Mapping[str, Sequence[int]], runs: int, graph: str) -> dict[str, Any]:
-        """`runs` profiled runs after a warm-up. Writes what the host's join needs to the file `graph`; returns
-        `{"kernels": [{"name", "op", "output_shapes", "samples_ns"}]}` in the order of execution."""
+    def profiled(self, model: str, shapes: Mapping[str, Sequence[int]], graph: str) -> Profiled:
+        """The model loaded with profiling on, on fixed random feeds. Writes what the host's join needs to `graph`."""
 
 
 def open_runtime(name: str, threads: int) -> Runtime:

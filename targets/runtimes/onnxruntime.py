@@ -10,13 +10,12 @@ import contextlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 from targets.errors import BadInput, RuntimeMissing, TargetError
 from targets.protocol import one_line
-from targets.runtimes import Loaded, Runtime, Tensors
+from targets.runtimes import Loaded, Profiled, Runtime, Tensors
 
 if TYPE_CHECKING:  # numpy comes with the runtime: without it, the runtime is what is missing
     import numpy as np
@@ -30,9 +29,6 @@ DTYPES = {
 }  # fmt: skip
 
 NOT_A_MODEL = ("InvalidProtobuf", "NoSuchFile", "NoModel", "InvalidArgument")  # the file's fault, not the runtime's
-
-PROFILED_WARM_UPS = 5  # the plain session before has warmed the clocks; these fill this session's arena and caches
-SHORTEST_WARM_UP_NS = 50_000_000
 
 
 def start(threads: int) -> Runtime:
@@ -74,7 +70,7 @@ class OnnxRuntime(Runtime):
         finally:
             remove(Path(beside))
 
-    def profile(self, model: str, shapes: Mapping[str, Sequence[int]], runs: int, graph: str) -> dict[str, Any]:
+    def profiled(self, model: str, shapes: Mapping[str, Sequence[int]], graph: str) -> Profiled:
         options = self._options(True)
         options.enable_profiling = True
         options.profile_file_prefix = graph
@@ -85,18 +81,7 @@ class OnnxRuntime(Runtime):
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         session = self._session(model, options)
         remove(weights)
-        run = Session(session).runner(shapes)
-        warm_ups, begin = 0, time.perf_counter_ns()
-        while warm_ups < PROFILED_WARM_UPS or time.perf_counter_ns() - begin < SHORTEST_WARM_UP_NS:
-            run()
-            warm_ups += 1
-        for _ in range(runs):
-            run()
-        trace = session.end_profiling()
-        try:
-            return {"kernels": read_trace(trace, runs)}
-        finally:
-            remove(Path(trace))
+        return ProfiledSession(session, shapes)
 
     def _options(self, optimise: bool) -> Any:
         package = self._package
@@ -152,14 +137,31 @@ class Session(Loaded):
         return lambda: run(names, feeds)
 
 
+class ProfiledSession(Profiled):
+    def __init__(self, session: Any, shapes: Mapping[str, Sequence[int]]) -> None:
+        self._session = session
+        self._run = Session(session).runner(shapes)  # which runs once
+
+    def run(self) -> object:
+        return self._run()
+
+    def kernels(self, kept: Sequence[int]) -> list[dict[str, Any]]:
+        trace = Path(self._session.end_profiling())
+        try:
+            return read_trace(trace, [run + 1 for run in kept])
+        finally:
+            remove(trace)
+
+
 def remove(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
 
 
-def read_trace(path: str, runs: int) -> list[dict[str, Any]]:
-    """Each node's last `runs` durations from a profile, whole microseconds turned into nanoseconds."""
-    events = json.loads(Path(path).read_text(encoding="utf-8"))
+def read_trace(path: Path, kept: Sequence[int]) -> list[dict[str, Any]]:
+    """Each node's durations in the runs `kept` (the session's first is 0), whole microseconds turned into
+    nanoseconds."""
+    events = json.loads(path.read_text(encoding="utf-8"))
     suffix = "_kernel_time"
     found: dict[str, list[dict[str, Any]]] = {}
     for event in events:
@@ -168,11 +170,11 @@ def read_trace(path: str, runs: int) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "op": last[-1]["args"].get("op_name", ""),
+            "op": every[-1]["args"].get("op_name", ""),
             "output_shapes": [
-                shape for entry in last[-1]["args"].get("output_type_shape", []) for shape in entry.values()
+                shape for entry in every[-1]["args"].get("output_type_shape", []) for shape in entry.values()
             ],
-            "samples_ns": [int(event["dur"]) * 1000 for event in last],
+            "samples_ns": [int(every[run]["dur"]) * 1000 for run in kept if run < len(every)],
         }
-        for name, last in ((name, every[-runs:]) for name, every in found.items())
+        for name, every in found.items()
     ]

@@ -1,0 +1,176 @@
+"""What predictions are worth: plans that no profile has seen, predicted, then built and timed.
+
+    python -m benchmarks.prediction --network resnet50 --work prediction-out
+    python -m benchmarks.prediction --work prediction-out --summary
+
+Per network: a profile into an empty database (timed), the same again from the full one (timed), then held-out random
+plans, half with every group at a candidate width, half at any widths, and the uncut network, all in one interleaved run
+of fresh sessions. The prediction of a plan is its predicted share of the uncut network's time, times what the uncut
+network took in that very run: a profile says how a network scales, a machine's speed of the hour is not its business.
+Errors without that step are given beside it. Networks that have a file in the work folder are not measured again.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.networks import NETWORKS, export
+from pipeline.graph.model import save
+from pipeline.latency.design import anywhere, at_candidates
+from pipeline.latency.profiling import NetworkProfile, profile_network
+from pipeline.latency.samples import cut_to
+from pipeline.stages.opening import Opened, groups_to_cut, open_model
+from targets.connection import Connection, connect
+from targets.measure import measure
+from targets.profiles.store import ProfileStore
+from targets.target import find_target
+
+ASKED = (
+    "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "regnet_x_400mf", "squeezenet", "densenet121", "yolo",
+)  # fmt: skip
+SIZES = {"yolo": 320}
+SEED = 20_000  # far from any that a profile draws its plans with
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", action="append", choices=sorted(NETWORKS))
+    parser.add_argument("--plans", type=int, default=20)
+    parser.add_argument("--sessions", type=int, default=6)
+    parser.add_argument("--full", action="store_true", help="sessions of the full protocol; the quick one else")
+    parser.add_argument("--work", type=Path, default=Path("prediction-out"))
+    parser.add_argument("--summary", action="store_true", help="only print what is there")
+    asked = parser.parse_args(arguments)
+    asked.work.mkdir(parents=True, exist_ok=True)
+    names = asked.network or ASKED
+    if not asked.summary:
+        with connect(find_target("local")) as connection:
+            for name in names:
+                path = asked.work / f"{name}.json"
+                if not path.exists():
+                    row = run(name, connection, asked.work, asked.plans, asked.sessions, asked.full)
+                    path.write_text(json.dumps(row, indent=1), encoding="utf-8")
+                print(line(json.loads(path.read_text(encoding="utf-8"))), flush=True)
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(asked.work.glob("*.json"))]
+    print(table(rows))
+
+
+def run(name: str, connection: Connection, work: Path, plans: int, sessions: int, full: bool) -> dict[str, Any]:
+    """One network: profile, profile again, held-out plans."""
+    with tempfile.TemporaryDirectory(prefix="cutback-prediction-") as folder:
+        source = Path(folder, f"{name}.onnx")
+        export(NETWORKS[name](), source, SIZES.get(name, 224))
+        opened = open_model(str(source), {})
+        groups = groups_to_cut(opened.channels, inexact=True)
+        database = work / f"{name}.sqlite"
+        profiles: list[NetworkProfile] = []
+        seconds = []
+        for _ in range(2):
+            begin = time.monotonic()
+            store = ProfileStore(database)
+            profiles.append(profile_network(opened.model, opened.channels, groups, connection, store))
+            seconds.append(time.monotonic() - begin)
+        found = profiles[0]
+        uncut = {group.id: group.channels for group in opened.channels.groups}
+        generator = np.random.default_rng(SEED)
+        drawn = [
+            ("edges", at_candidates(uncut, groups, found.candidates.channels, generator))
+            if number % 2
+            else ("anywhere", anywhere(uncut, groups, generator))
+            for number in range(plans)
+        ]
+        every = [("uncut", uncut), *drawn]
+        measured = measure_plans([plan for _, plan in every], opened, connection, Path(folder), sessions, full)
+    whole = found.latency.predict_ns(uncut)
+    return {
+        "network": name,
+        "device": connection.device.as_dict(),
+        "cold_s": seconds[0],
+        "warm_s": seconds[1],
+        "built": [profile.built for profile in profiles],
+        "sessions": sessions,
+        "protocol": "full" if full else "quick",
+        "heldout": asdict(found.heldout),
+        "uncut": {"predicted_ms": whole / 1e6, **measured[0]},
+        "plans": [
+            {
+                "kind": kind,
+                "predicted_ms": found.latency.predict_ns(plan) / 1e6,
+                "predicted_share": found.latency.predict_ns(plan) / whole,
+                "interval_ms": [end / 1e6 for end in found.latency.interval_ns(plan)],
+                **taken,
+                "channels": plan,
+            }
+            for (kind, plan), taken in zip(drawn, measured[1:], strict=True)
+        ],
+    }
+
+
+def measure_plans(
+    plans: Sequence[Mapping[str, int]],
+    opened: Opened,
+    connection: Connection,
+    folder: Path,
+    sessions: int,
+    full: bool,
+) -> list[dict[str, Any]]:
+    paths = []
+    for number, plan in enumerate(plans):
+        path = folder / f"plan-{number}.onnx"
+        save(cut_to(opened.model, opened.channels, plan, "kept"), path)
+        paths.append(path)
+    taken = measure(paths, connection, shapes=opened.model.bound, sessions=sessions, quick=not full, seed=1)
+    return [
+        {"measured_ms": each.median_ns / 1e6, "low_ms": low / 1e6, "high_ms": high / 1e6, "doubts": list(each.doubts)}
+        for each in taken
+        for low, high in [each.interval_ns()]
+    ]
+
+
+def errors(row: Mapping[str, Any], kind: str, *, raw: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Relative errors of one kind of plan."""
+    uncut = row["uncut"]["measured_ms"]
+    return np.asarray(
+        [
+            (plan["predicted_ms"] if raw else plan["predicted_share"] * uncut) / plan["measured_ms"] - 1
+            for plan in row["plans"]
+            if plan["kind"] == kind
+        ]
+    )
+
+
+def line(row: Mapping[str, Any]) -> str:
+    parts = [f"{row['network']}: cold {row['cold_s']:.0f} s, warm {row['warm_s']:.1f} s, built {row['built']}"]
+    for kind in ("edges", "anywhere"):
+        found = np.abs(errors(row, kind))
+        parts.append(f"{kind} {np.median(found):.1%} / {np.percentile(found, 95):.1%}")
+    return "; ".join(parts)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = [
+        "| network | uncut | cold | warm | edges: median | p95 | anywhere: median | p95 | raw: edges | anywhere |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row["network"], f"{row['uncut']['measured_ms']:.1f} ms", f"{row['cold_s']:.0f} s"]
+        cells.append(f"{row['warm_s']:.1f} s")
+        for raw in (False, True):
+            for kind in ("edges", "anywhere"):
+                found = np.abs(errors(row, kind, raw=raw))
+                cells.append(f"{np.median(found):.1%}")
+                if not raw:
+                    cells.append(f"{np.percentile(found, 95):.1%}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

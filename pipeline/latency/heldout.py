@@ -1,0 +1,110 @@
+"""How good predictions are: every plan predicted by a model that has not seen it, and where it went wrong."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.latency.predict import LatencyModel, Spread, at_level, fit
+from pipeline.latency.samples import Known
+from pipeline.latency.sites import Site, SiteMap
+from pipeline.latency.table import OFF, Sample, family_key, regime_of
+
+FOLDS = 5
+FEWEST = 2 * FOLDS
+WITHIN = 0.9  # of held-out plans lie within the interval
+MOST_MISSES = 3
+NOISY = 0.05  # median deviation at equal widths from which on noise, or the neighbours, explains an error
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A kernel that predictions missed: by how much of the whole time, typically, and why."""
+
+    site: str
+    op: str
+    share: float
+    because: str
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Relative errors of the prediction on plans that were left out of the fit: at right edges, and at any widths
+    (`anywhere_`). `misses`: where the largest errors come from."""
+
+    plans: int
+    median_error: float
+    p95_error: float
+    anywhere_plans: int = 0
+    anywhere_median_error: float = float("nan")
+    anywhere_p95_error: float = float("nan")
+    spread: tuple[float, float] = (float("nan"), float("nan"))
+    misses: tuple[Miss, ...] = field(default=())
+
+
+def held_out(
+    sites: SiteMap, samples: Sequence[Sample], candidates: Mapping[str, Sequence[int]], known: Known | None = None
+) -> HeldOut:
+    """Cross-validation over plans; those with every group at one of its `candidates` are at right edges."""
+    if len(samples) < FEWEST:
+        nan = float("nan")
+        return HeldOut(0, nan, nan)
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    missed: dict[str, list[float]] = {site.name: [] for site in sites.sites}
+    whole = fit(sites, samples, known)
+    for fold in range(FOLDS):
+        seen = [sample for number, sample in enumerate(samples) if number % FOLDS != fold]
+        model = fit(sites, seen, known, power=whole.power)
+        level = float(np.median([sample.gauge_ns for sample in model.samples]))
+        for sample in samples[fold::FOLDS]:
+            now = at_level(sample, level, 1 + whole.power)
+            edges = all(sample.channels[group] in counts for group, counts in candidates.items())
+            errors[edges].append(model.predict_ns(sample.channels) / now.end_to_end_ns - 1)
+            factor = now.end_to_end_ns / max(now.total_ns, 1e-9)
+            for site in sites.sites:
+                expected = model.scale * model.table.cost(family_key(site.family), site.at(sample.channels))
+                missed[site.name].append(abs(expected - factor * now.sites_ns[site.name]) / now.end_to_end_ns)
+    return HeldOut(
+        len(errors[True]),
+        *_summary(errors[True]),
+        len(errors[False]),
+        *_summary(errors[False]),
+        (_margin(errors[True]), _margin(errors[False])),
+        _misses(whole, missed),
+    )
+
+
+def spread_of(found: HeldOut) -> Spread:
+    return Spread(*found.spread)
+
+
+def _summary(errors: Sequence[float]) -> tuple[float, float]:
+    if not errors:
+        return float("nan"), float("nan")
+    return float(np.median(np.abs(errors))), float(np.percentile(np.abs(errors), 95))
+
+
+def _margin(errors: Sequence[float]) -> float:
+    """The error that nine in ten stay under, with room for how few they are (split conformal prediction)."""
+    if len(errors) < FOLDS:
+        return float("nan")
+    rank = min(int(np.ceil(WITHIN * (len(errors) + 1))), len(errors))
+    return float(np.sort(np.abs(errors))[rank - 1])
+
+
+def _misses(model: LatencyModel, missed: dict[str, list[float]]) -> tuple[Miss, ...]:
+    typical = {name: float(np.mean(shares)) for name, shares in missed.items()}
+    worst = sorted(model.sites.sites, key=lambda site: -typical[site.name])[:MOST_MISSES]
+    return tuple(Miss(site.name, "+".join(site.family["ops"]), typical[site.name], _why(model, site)) for site in worst)
+
+
+def _why(model: LatencyModel, site: Site) -> str:
+    family = family_key(site.family)
+    spread = model.table.spread(family)
+    if spread > NOISY:
+        return f"its times at equal widths differ by {spread:.0%}: noise, or what its neighbours leave it in memory"
+    off = [OFF in regime_of(site.at(sample.channels), site.grains) for sample in model.samples]
+    if any(off) and np.mean(off) < 0.5:
+        step = max((grain.step for grain in site.grains), default=1)
+        return f"only {sum(off)} of {len(off)} plans showed it at widths that are no multiple of {step}"
+    return "its time does not follow its widths as blocks of them"

@@ -1,0 +1,33 @@
+"""Keys of the rows that profiling leaves in the database, and what such a row says."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from targets import pairing, timing
+from targets.connection import Connection
+from targets.kernels import Profile, in_gauges
+from targets.profiles.key import KernelKey
+from targets.profiles.store import Row
+
+STAIRCASE, IN_NETWORK, END_TO_END = "staircase", "in network", "end to end"  # a kernel alone; a site; the whole network
+
+
+def key_of(connection: Connection, op: Mapping[str, Any], place: str) -> KernelKey:
+    """`place`: STAIRCASE, IN_NETWORK or END_TO_END."""
+    device = connection.device
+    method = {"timing": timing.VERSION, "turns": pairing.VERSION, "place": place}
+    precise = {**op, "precision": connection.target.precision}
+    return KernelKey(device.device_class, device.stack, device.regime, precise, method)
+
+
+def in_gauges_of(row: Row) -> float:
+    """The row's time as a multiple of the gauge's in the same turns; nanoseconds where no gauge ran."""
+    samples = row.samples_ns
+    calm = [run for run in row.observed["calm"] if run < len(samples)]
+    whole = row.key.method["place"] == END_TO_END or not calm
+    return in_gauges(samples, row.observed["gauge_ns"], None if whole else calm)
+
+
+def observed_in(profile: Profile) -> dict[str, Any]:
+    """What is kept beside a profile's rows, so that their levels can be told."""
+    return {"gauge_ns": list(profile.gauge_ns), "calm": list(profile.calm)}
