@@ -10,7 +10,7 @@ from targets.profiles.store import ProfileStore
 
 
 def test_no_acknowledged_row_is_lost_when_writers_are_killed(url: str, tmp_path: Path) -> None:
-    blown = storm(url, tmp_path, writers=16, seconds=4, kill_every=0.1)
+    blown = storm(url, tmp_path, writers=16, seconds=3, kill_every=0.1)
     assert (blown.lost, blown.torn, blown.failed, blown.problems) == (0, 0, 0, ())
     assert blown.kills > 0
     assert blown.batches >= 16
