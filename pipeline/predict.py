@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipeline.graph.cut import whole
 from pipeline.latency.profiling import profile_network
@@ -11,7 +11,6 @@ from pipeline.plan import read_blocks, read_plan
 from pipeline.stages.opening import groups_to_cut, open_model
 from targets.connection import connect
 from targets.profiles.borrow import borrowed, open_profiles
-from targets.profiles.store import ProfileStore
 from targets.target import find_target
 
 Progress = Callable[[int, int, str], None]
@@ -36,9 +35,8 @@ def predict(
     groups = groups_to_cut(opened.channels, inexact=True)
     with connect(find_target(target)) as connection:
         store = open_profiles(db, connection.device, borrow)
-        profiles = cast("ProfileStore", store)  # the same find and add
         found = profile_network(
-            opened.model, opened.channels, groups, connection, profiles, constants=constants, on_progress=on_progress
+            opened.model, opened.channels, groups, connection, store, constants=constants, on_progress=on_progress
         )
     counts = {group: len(channels) for group, channels in whole(opened.channels, kept).items()}
     full = {group.id: group.channels for group in opened.channels.groups}

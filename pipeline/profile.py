@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 from pipeline.latency.profiling import NetworkProfile, profile_network
 from pipeline.latency.table import family_key
 from pipeline.stages.opening import groups_to_cut, open_model
 from targets.connection import connect
 from targets.profiles.borrow import borrowed, open_profiles
-from targets.profiles.store import ProfileStore
 from targets.target import find_target
 
 Progress = Callable[[int, int, str], None]
@@ -35,9 +34,8 @@ def profile(
     groups = groups_to_cut(opened.channels, inexact=True)
     with connect(find_target(target)) as connection:
         store = open_profiles(db, connection.device, borrow)
-        profiles = cast("ProfileStore", store)  # the same find and add
         found = profile_network(
-            opened.model, opened.channels, groups, connection, profiles, seed=seed, on_progress=on_progress
+            opened.model, opened.channels, groups, connection, store, seed=seed, on_progress=on_progress
         )
     return {"target": target, **describe_profile(found), "borrowed": borrowed(store)}
 

@@ -95,6 +95,19 @@ def test_a_staircase_is_drawn_with_its_right_edges(db: str, said) -> None:
     ]
 
 
+def test_times_of_sessions_at_different_speeds_are_brought_to_one(said, tmp_path: Path) -> None:
+    path, fast, slow = tmp_path / "gauged.sqlite", 1000, 2000
+    ProfileStore(path).add(
+        Row(key_of(width), (level * times,) * 5, str(level), 0, {"gauge_ns": [level] * 5, "calm": []})
+        for level, widths in ((fast, {8: 3, 24: 9}), (slow, {16: 6}))
+        for width, times in widths.items()
+    )
+    (family,) = json.loads(said("stairs", "--db", str(path), "--json"))["families"]
+    steps = json.loads(said("stairs", family["id"], "--db", str(path), "--json"))["steps"]
+    usual_us = fast / 1000  # two rows of three were taken at this speed
+    assert [step["us"] for step in steps] == pytest.approx([3 * usual_us, 6 * usual_us, 9 * usual_us])
+
+
 def test_a_staircase_is_drawn_into_a_file(db: str, said, tmp_path: Path) -> None:
     for suffix, begins in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
         path = tmp_path / "pictures" / f"stairs{suffix}"

@@ -125,9 +125,10 @@ def stairs_command(
 
             print_families(shown, len(found))
         return
-    from pipeline.cli.db_stairs import draw, edges_of, print_staircase
+    from pipeline.cli.db_stairs import draw, edges_of, print_staircase, times_of
 
-    stairs = steps(store, chosen)
+    rows = store.find(chosen.keys.values())
+    stairs = steps(chosen, rows, times_of(rows))
     edges = edges_of(stairs)
     if output:
         draw(chosen, stairs, edges, output)

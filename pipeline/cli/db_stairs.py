@@ -1,7 +1,8 @@
 """One staircase, drawn: on the terminal, and into a file."""
 
 import os
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,23 @@ from targets.errors import BadInput
 
 if TYPE_CHECKING:
     from targets.profiles.families import Family, Step
+    from targets.profiles.rows import Row
 
 BAR = 48  # columns of the longest bar
 FORMATS = (".png", ".svg", ".pdf")
+
+
+def times_of(rows: "Mapping[str, Sequence[Row]]") -> "Callable[[Row], float]":
+    """How rows of several sessions are compared: where a gauge ran beside each, all at the speed that the device
+    usually had; else as they were timed."""
+    gauges: list[Sequence[float]] = [row.observed.get("gauge_ns") or () for several in rows.values() for row in several]
+    if not all(gauges):
+        return lambda row: row.mean_ns
+    from pipeline.latency.keys import in_gauges_of
+    from targets.kernels import fastest
+
+    usual_ns = statistics.median(fastest(gauge) for gauge in gauges)
+    return lambda row: in_gauges_of(row) * usual_ns
 
 
 def edges_of(steps: "Sequence[Step]") -> tuple[int, ...]:

@@ -32,7 +32,7 @@ from pipeline.latency.sites import SiteMap, sites_of
 from pipeline.latency.stairs import Staircase, find_curves
 from pipeline.latency.table import Sample, family_key
 from targets.connection import Connection
-from targets.profiles.store import ProfileStore
+from targets.profiles.store import Profiles
 
 Progress = Callable[[int, int, str], None]
 
@@ -61,7 +61,7 @@ def profile_network(
     channels: Channels,
     groups: Sequence[ChannelGroup],
     connection: Connection,
-    store: ProfileStore | None,
+    store: Profiles | None,
     *,
     constants: str = "kept",
     rewrite: bool = False,

@@ -20,7 +20,7 @@ from pipeline.latency.table import Sample, family_key
 from targets.connection import Connection
 from targets.kernels import Profile, fastest, in_gauges
 from targets.profiles.key import KernelKey, digest_of
-from targets.profiles.store import ProfileStore, Row
+from targets.profiles.store import Profiles, Row
 
 RUNS = 24
 MOST_COMBINATIONS = 64  # of widths of one family that are asked for in the database
@@ -46,7 +46,7 @@ def sample_plan(
     plan: Mapping[str, int],
     space: PlanSpace,
     connection: Connection,
-    store: ProfileStore | None,
+    store: Profiles | None,
     session_id: str,
 ) -> Sample:
     """Cut to `plan`, build, profile, record."""
@@ -103,7 +103,7 @@ def known_sample(
     space: PlanSpace,
     model: Model,
     connection: Connection,
-    store: ProfileStore,
+    store: Profiles,
 ) -> Sample | None:
     """The plan's sample from the database, or None where a row is missing. What was taken at different speeds of the
     device is brought to that of the end-to-end rows."""
@@ -124,7 +124,7 @@ def known_sample(
     )
 
 
-def known_kernels(sites: SiteMap, space: PlanSpace, connection: Connection, store: ProfileStore) -> Known:
+def known_kernels(sites: SiteMap, space: PlanSpace, connection: Connection, store: Profiles) -> Known:
     """What the database holds of these sites' kernels at candidate widths, whichever network they were timed in."""
     full = {group.id: group.channels for group in space.groups}
     keys: dict[str, tuple[str, tuple[int, ...]]] = {}

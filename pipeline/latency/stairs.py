@@ -23,7 +23,7 @@ from pipeline.latency.keys import STAIRCASE, in_gauges_of, key_of, observed_in
 from pipeline.latency.sites import Site, linear_attributes
 from targets.connection import Connection
 from targets.kernels import in_gauges
-from targets.profiles.store import ProfileStore, Row
+from targets.profiles.store import Profiles, Row
 
 Progress = Callable[[int, int, str], None]
 
@@ -135,7 +135,7 @@ def sweep_of(model: Model, site: Site, side: str) -> Sweep | None:
 def find_curves(
     sweeps: Mapping[str, Sweep],
     connection: Connection,
-    store: ProfileStore | None,
+    store: Profiles | None,
     session_id: str,
     on_progress: Progress | None = None,
 ) -> dict[str, Curve]:
@@ -166,7 +166,7 @@ def find_curves(
 def measure_sweeps(
     asked: Mapping[str, tuple[Sweep, Sequence[int]]],
     connection: Connection,
-    store: ProfileStore | None,
+    store: Profiles | None,
     session_id: str,
 ) -> dict[str, dict[int, float]]:
     """Times by name and width, in gauges: from the database where they are known, else timed now and recorded."""

@@ -10,7 +10,6 @@ from targets.profiles.database import Database
 from targets.profiles.key import KernelKey, digest_of
 from targets.profiles.rows import Row
 from targets.profiles.search import Wanted, find_keys
-from targets.profiles.store import ProfileStore
 
 Path = tuple[str | int, ...]  # where in a document: names and, in lists, positions
 
@@ -50,13 +49,12 @@ def find_families(database: Database, wanted: Wanted) -> list[Family]:
     return sorted(families(keys), key=lambda family: (-len(family.keys), family.id))
 
 
-def steps(store: ProfileStore, family: Family, time_of: Callable[[Row], float] = mean_of) -> list[Step]:
-    """Ascending; widths without rows are left out. `time_of`: a row's time in nanoseconds."""
-    found = store.find(family.keys.values())
+def steps(family: Family, rows: Mapping[str, Sequence[Row]], time_of: Callable[[Row], float] = mean_of) -> list[Step]:
+    """Ascending, from the rows of the family's keys; widths without rows are left out. `time_of`: in nanoseconds."""
     return [
-        Step(width, float(np.median([time_of(row) for row in found[digest]])), len(found[digest]))
+        Step(width, float(np.median([time_of(row) for row in rows[digest]])), len(rows[digest]))
         for width, digest in family.keys.items()
-        if digest in found
+        if digest in rows
     ]
 
 

@@ -37,6 +37,7 @@ def profile(path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> di
     return found
 
 
+@pytest.mark.slow
 def test_rows_of_another_stack_are_used_only_when_asked_for_and_said(
     elsewhere: Path, profiled: Profiled, capsys: pytest.CaptureFixture[str]
 ) -> None:
