@@ -6,7 +6,8 @@
 Per network: a profile into an empty database (timed), the same again from the full one (timed), then held-out random
 plans, half with every group at a candidate width, half at any widths, and the uncut network, all in one interleaved run
 of fresh sessions. The prediction of a plan is its predicted share of the uncut network's time, times what the uncut
-network took in that very run: a profile says how a network scales, a machine's speed of the hour is not its business.
+network took in that very run: a profile says how a network scales, a machine's speed of the hour is not its business. What was
+measured is the median of the sessions' medians: on a shared host some sessions are slow as a whole.
 Errors without that step are given beside it. Networks that have a file in the work folder are not measured again.
 """
 
@@ -128,7 +129,13 @@ def measure_plans(
         paths.append(path)
     taken = measure(paths, connection, shapes=opened.model.bound, sessions=sessions, quick=not full, seed=1)
     return [
-        {"measured_ms": each.median_ns / 1e6, "low_ms": low / 1e6, "high_ms": high / 1e6, "doubts": list(each.doubts)}
+        {
+            "measured_ms": float(np.median([session.median_ns for session in each.sessions])) / 1e6,
+            "sessions_ms": [session.median_ns / 1e6 for session in each.sessions],
+            "low_ms": low / 1e6,
+            "high_ms": high / 1e6,
+            "doubts": list(each.doubts),
+        }
         for each in taken
         for low, high in [each.interval_ns()]
     ]
