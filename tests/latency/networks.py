@@ -75,13 +75,13 @@ def grouped(width: int, groups: int, narrow: int | None = None) -> Model:
     return built(nodes, shapes)
 
 
-def square_skip(width: int = 16) -> Model:
+def square_skip(width: int = 16, groups: int = 1) -> Model:
     """A convolution that reads and makes the same channels: x + conv(x)."""
     nodes = [
-        conv("x", "stem"), relu("stem", "stem.out"), conv("stem.out", "body"),
+        conv("x", "stem"), relu("stem", "stem.out"), conv("stem.out", "body", 3, groups),
         helper.make_node("Add", ["stem.out", "body"], ["sum"], "sum"), relu("sum", "last"), *head("last"),
     ]  # fmt: skip
-    shapes = {"stem.w": (width, 3, 3, 3), "body.w": (width, width, 3, 3), "y.w": (width, 10), "y.b": (10,)}
+    shapes = {"stem.w": (width, 3, 3, 3), "body.w": (width, width // groups, 3, 3), "y.w": (width, 10), "y.b": (10,)}
     return built(nodes, shapes)
 
 
