@@ -16,7 +16,6 @@ from targets.profiles.store import ProfileStore
 from targets.target import Target
 from tests.latency.networks import residual
 
-
 WIDTH = 32
 BRIEF = 4  # runs a profile: what is claimed here does not hang on how steady times are
 

@@ -1,6 +1,7 @@
 """Which plans are profiled: at candidates, each equally often, and some at any width."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +29,7 @@ def is_offered(plan: dict[str, int]) -> bool:
     return all(plan[group] in counts for group, counts in CANDIDATES.items())
 
 
-def plans_of(candidates: dict[str, tuple[int, ...]], seed: int = 0) -> list[dict[str, int]]:
+def plans_of(candidates: Mapping[str, tuple[int, ...]], seed: int = 0) -> list[dict[str, int]]:
     return list(design(CHANNELS, CHANNELS.free, candidates, seed))
 
 

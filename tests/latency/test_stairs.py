@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ def curve(grain: Grain) -> Curve:
 
 
 def test_checks_are_edges_that_were_not_measured_each_with_its_upper_neighbour() -> None:
-    wide = sweep(residual(512), "inner", "out")
+    wide = replace(sweep(residual(), "inner", "out"), full=512)
     known = dict.fromkeys(first_widths(512, 1), 1.0)
     found = checks(curve(Grain(4, 16)), wide, known)
     edges = found[::2]
@@ -124,7 +125,8 @@ def test_checks_are_edges_that_were_not_measured_each_with_its_upper_neighbour()
 
 
 def test_around_a_surprise_the_widths_are_dense_and_within_the_kernel() -> None:
-    wide, narrow = sweep(residual(512), "inner", "out"), sweep(residual(64), "inner", "out")
+    narrow = sweep(residual(64), "inner", "out")
+    wide = replace(narrow, full=512)
     assert around([300, 400], wide) == list(range(300 - DENSE // 2, 300 + DENSE // 2))
     assert around([3], narrow) == list(range(1, 1 + DENSE))
     assert around([60], narrow)[-1] == 64
@@ -139,7 +141,7 @@ class Device:
         self.grain_at = grain_at
         self.asked: list[int] = []
 
-    def __call__(self, asked: Mapping[str, tuple[Sweep, Sequence[int]]], *_: object) -> dict[str, dict[int, float]]:
+    def __call__(self, asked: Mapping[str, tuple[Sweep, Sequence[int]]], *rest: object) -> dict[str, dict[int, float]]:
         found: dict[str, dict[int, float]] = {}
         for name, (_, widths) in asked.items():
             self.asked += widths
@@ -151,7 +153,9 @@ class Device:
 def test_few_widths_show_the_grain_of_a_wide_kernel(monkeypatch: pytest.MonkeyPatch, connection: Connection) -> None:
     device = Device(lambda width: Grain(4, 16))
     monkeypatch.setattr(stairs, "measure_sweeps", device)
-    (found,) = find_curves({"one": sweep(residual(1024), "inner", "out")}, connection, None, "s").values()
+    (found,) = find_curves(
+        {"one": replace(sweep(residual(), "inner", "out"), full=1024)}, connection, None, "s"
+    ).values()
     assert found.grain == Grain(4, 16)
     assert len(device.asked) == len(set(device.asked)) < 80
     assert found.at(700) == pytest.approx(50.0 + 10.0 * 704, rel=0.01)
@@ -162,10 +166,10 @@ def test_where_a_check_surprises_the_stretch_around_it_is_looked_at(
 ) -> None:
     device = Device(lambda width: Grain(4, 16) if width < 300 else Grain(1, 128))
     monkeypatch.setattr(stairs, "measure_sweeps", device)
-    find_curves({"one": sweep(residual(1024), "inner", "out")}, connection, None, "s")
+    find_curves({"one": replace(sweep(residual(), "inner", "out"), full=1024)}, connection, None, "s")
     plain = Device(lambda width: Grain(4, 16))
     monkeypatch.setattr(stairs, "measure_sweeps", plain)
-    find_curves({"one": sweep(residual(1024), "inner", "out")}, connection, None, "s")
+    find_curves({"one": replace(sweep(residual(), "inner", "out"), full=1024)}, connection, None, "s")
     further = sorted(set(device.asked) - set(plain.asked))
     assert len(further) >= DENSE // 2
     assert min(further) >= 128

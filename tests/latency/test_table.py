@@ -141,7 +141,7 @@ def test_no_cost_falls_as_a_width_grows_within_a_regime(seed: int) -> None:
         (int(a), int(b)): (float(generator.uniform(100, 5000)),) for a, b in generator.integers(1, 128, (30, 2))
     }  # no law at all
     table = KernelTable({F: seen}, {F: GRAINS})
-    by_regime: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    by_regime: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for pair in itertools.product(range(1, 140, 3), repeat=2):
         if pair not in seen:
             by_regime.setdefault(regime_of(pair, GRAINS), []).append(pair)
