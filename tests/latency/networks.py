@@ -50,7 +50,7 @@ def head(source: str) -> list[onnx.NodeProto]:
 
 
 def residual(width: int = 16, tail: str | None = None) -> Model:
-    """stem, relu, a branch of two convolutions that may vanish, add, relu, head. `tail`: an operator before the head."""
+    """stem, relu, a branch of two convolutions that may vanish, add, relu, head; `tail`: an operator before it."""
     nodes = [
         conv("x", "stem"), relu("stem", "stem.out"), conv("stem.out", "inner"), relu("inner", "inner.out"),
         conv("inner.out", "outer"), helper.make_node("Add", ["stem.out", "outer"], ["sum"], "sum"), relu("sum", "last"),
