@@ -77,6 +77,8 @@ def test_a_wide_kernel_has_edges_over_all_its_widths(grain: Grain) -> None:
     times = [(50.0 + grain.effective(width)) * (2.0 if grain.off(width) else 1.0) for width in widths]
     edges = right_edges(widths, times, SAME)  # a stair more costs less than what counts as the same
     assert all(edge % grain.block == 0 for edge in edges)
+    assert edges[0] < 1.03 * 128 + grain.block
+    assert edges[-1] == 2048
     assert all(wide <= 1.03 * narrow + 2 * grain.block for narrow, wide in itertools.pairwise(edges))
 
 
