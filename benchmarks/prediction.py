@@ -1,14 +1,15 @@
 """What predictions are worth: plans that no profile has seen, predicted, then built and timed.
 
-    python -m benchmarks.prediction --network resnet50 --work prediction-out
-    python -m benchmarks.prediction --work prediction-out --summary
+python -m benchmarks.prediction --network resnet50 --work prediction-out python -m benchmarks.prediction --work
+prediction-out --summary
 
 Per network: a profile into an empty database (timed), the same again from the full one (timed), then held-out random
-plans, half with every group at a candidate width, half at any widths, and the uncut network, all in one interleaved run
-of fresh sessions. The prediction of a plan is its predicted share of the uncut network's time, times what the uncut
-network took in that very run: a profile says how a network scales, a machine's speed of the hour is not its business. What was
-measured is the median of the sessions' medians: on a shared host some sessions are slow as a whole.
-Errors without that step are given beside it. Networks that have a file in the work folder are not measured again.
+plans, half with every group at a candidate width, half at any widths, and the uncut network, all in one interleaved
+run of fresh sessions. The prediction of a plan is its predicted share of the uncut network's time, times what the
+uncut network took in that very run: a profile says how a network scales, a machine's speed of the hour is not its
+business. What was measured is the median of the sessions' medians: on a shared host some sessions are slow as a
+whole. Errors without that step are given beside it. Networks that have a file in the work folder are not measured
+again.
 """
 
 import argparse

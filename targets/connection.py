@@ -53,12 +53,14 @@ class Connection:
 
     device: Device
 
-    def __init__(self, target: Target, link: Link) -> None:
+    def __init__(self, target: Target, link: Link, at_end: contextlib.ExitStack) -> None:
+        """`at_end`: what is done when the connection ends."""
         self.target = target
         self._link = link
+        self._at_end = at_end
         self._numbers = itertools.count(1)
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._gauge_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._gauge_there: str | None = None
         threading.Thread(target=self._listen, daemon=True).start()
         found = Device.from_dict(self._ask("device", {}, SILENCE_S))
         regime = {**found.regime, "regime": target.regime}
@@ -118,7 +120,7 @@ class Connection:
         if runs < 1:
             raise BadInput(f"A profile of {runs} runs shows nothing. Ask for at least 1.")
         made = f"{self._link.folder}/graph.onnx"
-        sent = {"model": self._link.put(path), "gauge": self._link.put(self._gauge())}
+        sent = {"model": self._link.put(path), "gauge": self._gauge()}
         asked = {"shapes": plain(shapes), "runs": runs, "graph": made, "kernels_only": kernels_only}
         raw = self._ask("profile", {**sent, **asked}, limit_s(path))
         with tempfile.TemporaryDirectory(prefix="cutback-graph-") as folder:
@@ -131,12 +133,12 @@ class Connection:
             raw["end_to_end"]["samples_ns"] = together
         return Profile(kernels, Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
 
-    def _gauge(self) -> Path:
-        """The gauge's file, written once a connection."""
-        if self._gauge_folder is None:
-            self._gauge_folder = tempfile.TemporaryDirectory(prefix="cutback-gauge-")
-            write_gauge(Path(self._gauge_folder.name, GAUGE))
-        return Path(self._gauge_folder.name, GAUGE)
+    def _gauge(self) -> str:
+        """The gauge's path on the device; written and sent once a connection."""
+        if self._gauge_there is None:
+            folder = self._at_end.enter_context(tempfile.TemporaryDirectory(prefix="cutback-gauge-"))
+            self._gauge_there = self._link.put(write_gauge(Path(folder, GAUGE)))
+        return self._gauge_there
 
     def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float) -> Any:
         number = next(self._numbers)
@@ -185,8 +187,8 @@ def connect(target: Target, *, interpreter: Sequence[str] | None = None) -> Iter
 
     `interpreter` is the Python command on the device, where the transport's default will not do.
     """
-    with open_link(target.transport, interpreter) as link:
-        yield Connection(target, link)
+    with open_link(target.transport, interpreter) as link, contextlib.ExitStack() as at_end:
+        yield Connection(target, link, at_end)
 
 
 def check(model: Engine | Path) -> Path:

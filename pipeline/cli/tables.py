@@ -52,7 +52,9 @@ def count(value: Any) -> str:
 
 
 def interval(low: Any, high: Any, unit: str = "") -> str:
-    return "" if low is None or high is None or not math.isfinite(high) else f"[dim]\\[{low:.4g}, {high:.4g}]{unit}[/dim]"
+    return (
+        "" if low is None or high is None or not math.isfinite(high) else f"[dim]\\[{low:.4g}, {high:.4g}]{unit}[/dim]"
+    )
 
 
 def reduction(before: Any, after: Any) -> str:

@@ -45,18 +45,23 @@ class HeldOut:
 def held_out(
     sites: SiteMap, samples: Sequence[Sample], candidates: Mapping[str, Sequence[int]], known: Known | None = None
 ) -> HeldOut:
-    """Cross-validation over plans; those with every group at one of its `candidates` are at right edges."""
-    if len(samples) < FEWEST:
+    """Cross-validation over plans; those with every group at one of its `candidates` are at right edges. A plan that
+    was sampled more than once is left out as a whole, and counts once."""
+    by_plan: dict[tuple[tuple[str, int], ...], list[Sample]] = {}
+    for sample in samples:
+        by_plan.setdefault(tuple(sorted(sample.channels.items())), []).append(sample)
+    plans = list(by_plan.values())
+    if len(plans) < FEWEST:
         nan = float("nan")
         return HeldOut(0, nan, nan)
     errors: dict[bool, list[float]] = {True: [], False: []}
     missed: dict[str, list[float]] = {site.name: [] for site in sites.sites}
     whole = fit(sites, samples, known)
     for fold in range(FOLDS):
-        seen = [sample for number, sample in enumerate(samples) if number % FOLDS != fold]
+        seen = [sample for number, same in enumerate(plans) if number % FOLDS != fold for sample in same]
         model = fit(sites, seen, known, power=whole.power)
         level = float(np.median([sample.gauge_ns for sample in model.samples]))
-        for sample in samples[fold::FOLDS]:
+        for sample, *_ in plans[fold::FOLDS]:
             now = at_level(sample, level, 1 + whole.power)
             edges = all(sample.channels[group] in counts for group, counts in candidates.items())
             errors[edges].append(model.predict_ns(sample.channels) / now.end_to_end_ns - 1)

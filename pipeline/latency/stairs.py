@@ -23,6 +23,7 @@ from pipeline.latency.keys import STAIRCASE, in_gauges_of, key_of, observed_in
 from pipeline.latency.sites import Site, linear_attributes
 from targets.connection import Connection
 from targets.kernels import in_gauges
+from targets.profiles.key import digest_of
 from targets.profiles.store import Profiles, Row
 
 Progress = Callable[[int, int, str], None]
@@ -104,12 +105,13 @@ class Staircase:
 
 
 def right_edges(widths: Sequence[int], times: Sequence[float], same: float = SAME_STAIR) -> tuple[int, ...]:
-    """The widths that no larger one matches in time; times that differ by less than the factor `same` are the same."""
-    edges, cheapest_above = [], float("inf")
+    """The widths that no larger edge matches in time; times that differ by less than the factor `same` are the same.
+    Compared with edges alone: from one width to the next a wide kernel's time climbs too little to count."""
+    edges, cheapest_edge = [], float("inf")
     for width, time in sorted(zip(widths, times, strict=True), reverse=True):
-        if cheapest_above > time * same:
+        if cheapest_edge > time * same:
             edges.append(width)
-        cheapest_above = min(cheapest_above, time)
+            cheapest_edge = time
     return tuple(reversed(edges))
 
 
@@ -183,14 +185,15 @@ def measure_sweeps(
             found[name][width] = float(np.median([in_gauges_of(row) for row in rows]))
         else:
             missing.append((name, width))
-    for number, chunk in enumerate(_chunks(asked, missing)):
+    for chunk in _chunks(asked, missing):
+        # A session has one gauge: what is timed together is a session of its own.
+        session = f"{session_id}-{digest_of({'branches': [keys[branch].digest for branch in chunk]})[:12]}"
         profile = _profile([(asked[name][0], width) for name, width in chunk], connection)
         by_output = {name: kernel for kernel in profile.kernels for name in kernel.outputs if kernel.nodes}
         rows, calm, observed = [], profile.calm, observed_in(profile)
         for index, (name, width) in enumerate(chunk):
             if kernel := by_output.get(f"y{index}"):
                 found[name][width] = in_gauges(kernel.samples_ns, profile.gauge_ns, calm)
-                session = f"{session_id}-{len(asked)}-{number}-{chunk[0][0][:12]}-{chunk[0][1]}"
                 rows.append(Row(keys[name, width], tuple(kernel.samples_ns), session, 0, observed))
         if store and rows:
             store.add(rows)

@@ -45,6 +45,10 @@ def to_json(profile: NetworkProfile) -> dict[str, Any]:
             group: {"widths": list(stairs.widths), "times_ns": list(stairs.times_ns), "edges": list(stairs.edges)}
             for group, stairs in profile.candidates.stairs.items()
         },
+        "known": {
+            family: [[list(widths), time] for widths, time in times.items()]
+            for family, times in profile.latency.known.items()
+        },
         "heldout": asdict(profile.heldout),
         "built": profile.built,
         "reused": profile.reused,
@@ -68,6 +72,7 @@ def from_json(data: Mapping[str, Any], model: Model) -> NetworkProfile:
     owner = {node: site.name for site in sites for node in site.nodes}
     maker = {name: node.name for node in model.proto.graph.node for name in node.output}
     samples = [Sample(**entry) for entry in data["samples"]]
+    known = {family: {tuple(widths): time for widths, time in times} for family, times in data["known"].items()}
     stairs = {
         group: Staircase({"group": group}, tuple(entry["widths"]), tuple(entry["times_ns"]), tuple(entry["edges"]))
         for group, entry in data["stairs"].items()
@@ -78,7 +83,11 @@ def from_json(data: Mapping[str, Any], model: Model) -> NetworkProfile:
            "spread": tuple(data["heldout"]["spread"])}
     )  # fmt: skip
     return NetworkProfile(
-        replace(fit(SiteMap(sites, owner, maker), samples), spread=spread_of(heldout), candidates=candidates.channels),
+        replace(
+            fit(SiteMap(sites, owner, maker), samples, known),
+            spread=spread_of(heldout),
+            candidates=candidates.channels,
+        ),
         candidates,
         heldout,
         data["built"],

@@ -1,17 +1,32 @@
 """One device, and one tiny network that was really profiled on it, for all tests here."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from pipeline.graph.couple import Channels, couple
 from pipeline.graph.model import Model
+from pipeline.latency import samples, stairs
 from pipeline.latency.profiling import NetworkProfile, profile_network
 from targets.connection import Connection, connect
 from targets.profiles.store import ProfileStore
 from targets.target import Target
 from tests.latency.networks import residual
+
+WIDTH = 32
+BRIEF = 4  # runs a profile: what is claimed here does not hang on how steady times are
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _brief() -> Iterator[None]:
+    """Everything really runs, only not as often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stairs, "RUNS", BRIEF)
+        patch.setattr(samples, "profile_model", functools.partial(samples.profile_model, runs=BRIEF))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +36,7 @@ def connection() -> Iterator[Connection]:
 
 
 @pytest.fixture
-def store(tmp_path) -> ProfileStore:
+def store(tmp_path: Path) -> ProfileStore:
     return ProfileStore(tmp_path / "own.sqlite")
 
 
@@ -37,8 +52,8 @@ class Profiled:
 
 
 @pytest.fixture(scope="session")
-def profiled(connection: Connection, tmp_path_factory) -> Profiled:
-    model = residual()
+def profiled(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Profiled:
+    model = residual(WIDTH)
     channels = couple(model)
     store = ProfileStore(tmp_path_factory.mktemp("db") / "throw-away.sqlite")
     first, second = (profile_network(model, channels, channels.free, connection, store) for _ in range(2))

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.allocation.problem import Width
 from pipeline.graph.model import Model, from_proto
+from pipeline.latency.grain import Grain
 from pipeline.latency.sites import Site, SiteMap
 from pipeline.latency.table import Sample
 
@@ -48,12 +49,12 @@ def head(source: str) -> list[onnx.NodeProto]:
     ]
 
 
-def residual(width: int = 16) -> Model:
-    """stem, relu, a branch of two convolutions that may vanish, add, relu, head."""
+def residual(width: int = 16, tail: str | None = None) -> Model:
+    """stem, relu, a branch of two convolutions that may vanish, add, relu, head; `tail`: an operator before it."""
     nodes = [
         conv("x", "stem"), relu("stem", "stem.out"), conv("stem.out", "inner"), relu("inner", "inner.out"),
         conv("inner.out", "outer"), helper.make_node("Add", ["stem.out", "outer"], ["sum"], "sum"), relu("sum", "last"),
-        *head("last"),
+        *([helper.make_node(tail, ["last"], ["tail"], "tail"), *head("tail")] if tail else head("last")),
     ]  # fmt: skip
     shapes = {
         "stem.w": (width, 3, 3, 3), "inner.w": (width, width, 3, 3), "outer.w": (width, width, 3, 3),
@@ -75,13 +76,13 @@ def grouped(width: int, groups: int, narrow: int | None = None) -> Model:
     return built(nodes, shapes)
 
 
-def square_skip(width: int = 16) -> Model:
+def square_skip(width: int = 16, groups: int = 1) -> Model:
     """A convolution that reads and makes the same channels: x + conv(x)."""
     nodes = [
-        conv("x", "stem"), relu("stem", "stem.out"), conv("stem.out", "body"),
+        conv("x", "stem"), relu("stem", "stem.out"), conv("stem.out", "body", 3, groups),
         helper.make_node("Add", ["stem.out", "body"], ["sum"], "sum"), relu("sum", "last"), *head("last"),
     ]  # fmt: skip
-    shapes = {"stem.w": (width, 3, 3, 3), "body.w": (width, width, 3, 3), "y.w": (width, 10), "y.b": (10,)}
+    shapes = {"stem.w": (width, 3, 3, 3), "body.w": (width, width // groups, 3, 3), "y.w": (width, 10), "y.b": (10,)}
     return built(nodes, shapes)
 
 
@@ -103,15 +104,23 @@ def true_ns(site: str, plan: Mapping[str, int]) -> float:
     return fixed + by_product * source * target + by_width * free
 
 
-def lawful_sites() -> SiteMap:
-    sites = tuple(Site(name, {"ops": [name]}, widths, frozenset({name}), name) for name, widths in SITE_WIDTHS.items())
+def lawful_sites(grain: Grain | None = None) -> SiteMap:
+    grains = (grain, grain) if grain else ()
+    sites = tuple(
+        Site(name, {"ops": [name]}, widths, frozenset({name}), name, grains) for name, widths in SITE_WIDTHS.items()
+    )
     return SiteMap(sites, {name: name for name in SITE_WIDTHS}, {})
 
 
 def lawful_sample(
-    plan: Mapping[str, int], overhead_ns: float = 0.0, scale: float = 1.0, offset_ns: float = 0.0
+    plan: Mapping[str, int],
+    overhead_ns: float = 0.0,
+    scale: float = 1.0,
+    offset_ns: float = 0.0,
+    factors: Mapping[str, float] | None = None,
+    gauge_ns: float = 0.0,
 ) -> Sample:
-    """Profiled kernels carry `overhead_ns` each; end to end does not."""
-    own = {name: true_ns(name, plan) for name in SITE_WIDTHS}
+    """Profiled kernels carry `overhead_ns` each; end to end does not. `factors`: of sites that break their law."""
+    own = {name: true_ns(name, plan) * (factors or {}).get(name, 1.0) for name in SITE_WIDTHS}
     profiled = {name: time + overhead_ns for name, time in own.items()}
-    return Sample(dict(plan), profiled, dict.fromkeys(own, 1), scale * sum(own.values()) + offset_ns)
+    return Sample(dict(plan), profiled, dict.fromkeys(own, 1), scale * sum(own.values()) + offset_ns, gauge_ns)

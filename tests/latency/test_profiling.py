@@ -1,17 +1,20 @@
 """A tiny network, really cut, built and profiled on this device; a second time from the database alone."""
 
-import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.graph.couple import couple
-from pipeline.latency.profiling import FEWEST_PLANS, PlanSpace, cut_to, design
+from pipeline.graph.model import save
+from pipeline.latency import profiling
+from pipeline.latency.design import design
+from pipeline.latency.profiling import FEWEST_PLANS_KNOWN, cut_to, profile_network
 from pipeline.latency.sites import sites_of
-from pipeline.latency.stored import from_json, to_json
+from pipeline.latency.table import family_key
 from targets.connection import Connection
-from tests.latency.conftest import Profiled
-from tests.latency.networks import square_skip
+from tests.latency.conftest import WIDTH, Profiled
+from tests.latency.networks import residual, square_skip
 
 
 def test_every_node_that_takes_time_has_one_site(profiled: Profiled) -> None:
@@ -22,13 +25,11 @@ def test_every_node_that_takes_time_has_one_site(profiled: Profiled) -> None:
     full = {group.id: group.channels for group in profiled.channels.groups}
     for site in sites.sites:
         if site.linear == "inner":
-            assert site.at(full) == (16, 16)
-            assert site.at({**full, "inner": 4}) == (16, 4)
+            assert site.at(full) == (WIDTH, WIDTH)
+            assert site.at({**full, "inner": 4}) == (WIDTH, 4)
 
 
-def test_a_cut_networks_kernels_all_belong_to_sites(profiled: Profiled, connection: Connection, tmp_path) -> None:
-    from pipeline.graph.model import save
-
+def test_a_cut_networks_kernels_all_belong_to_sites(profiled: Profiled, connection: Connection, tmp_path: Path) -> None:
     sites = profiled.first.latency.sites
     for plan in ({"stem": 8, "inner": 4}, {"stem": 12, "inner": 0}):
         full = {group.id: group.channels for group in profiled.channels.groups}
@@ -45,9 +46,7 @@ def test_a_cut_networks_kernels_all_belong_to_sites(profiled: Profiled, connecti
                 assert times[site.name].kernels == 0
 
 
-def test_a_dense_convolution_over_one_group_keeps_both_sides(connection: Connection, tmp_path) -> None:
-    from pipeline.graph.model import save
-
+def test_a_dense_convolution_over_one_group_keeps_both_sides(connection: Connection, tmp_path: Path) -> None:
     model = square_skip()
     save(model, tmp_path / "net.onnx")
     channels = couple(model)
@@ -83,25 +82,49 @@ def test_the_second_time_builds_nothing_and_says_the_same(profiled: Profiled) ->
     assert second.latency.predict_ns(full) == pytest.approx(first.latency.predict_ns(full), rel=0.25)
 
 
-def test_design_begins_uncut_and_shows_every_candidate_equally_often(profiled: Profiled) -> None:
-    space = PlanSpace(profiled.channels.free, {"stem": (4, 8, 16), "inner": (0, 8, 16)})
-    plans = list(design(profiled.channels, space, seed=0))
-    assert plans[0] == {group.id: group.channels for group in profiled.channels.groups}
-    assert len(plans) == FEWEST_PLANS + 1
-    for group, counts in space.candidates.items():
-        seen = [plan[group] for plan in plans[1:]]
-        assert max(map(seen.count, counts)) - min(map(seen.count, counts)) <= 1
-    assert plans == list(design(profiled.channels, space, seed=0))
-    assert plans != list(design(profiled.channels, space, seed=1))
+def test_profiling_begins_uncut_and_follows_the_design(profiled: Profiled) -> None:
+    full = {group.id: group.channels for group in profiled.channels.groups}
+    designed = design(profiled.channels, profiled.channels.free, profiled.first.candidates.channels, 0)
+    assert [sample.channels for sample in profiled.first.latency.samples] == [full, *designed]
 
 
-def test_a_stored_profile_comes_back_whole(profiled: Profiled) -> None:
-    stored = json.loads(json.dumps(to_json(profiled.first)))
-    back = from_json(stored, profiled.model)
-    assert to_json(back) == to_json(profiled.first)
-    for sample in profiled.first.latency.samples:
-        assert back.latency.predict_ns(sample.channels) == profiled.first.latency.predict_ns(sample.channels)
-    kernels = (
-        {"owner": dict(p.latency.sites.owner), "maker": dict(p.latency.sites.maker)} for p in (back, profiled.first)
-    )
-    assert next(kernels) == next(kernels)
+def test_every_sample_has_its_gauge_and_what_was_held_out_its_errors(profiled: Profiled) -> None:
+    latency, heldout = profiled.first.latency, profiled.first.heldout
+    assert all(sample.gauge_ns > 0 for sample in latency.samples)
+    assert 0 < heldout.plans + heldout.anywhere_plans <= len(latency.samples)
+    assert latency.spread == tuple(heldout.spread)
+    assert latency.candidates == profiled.first.candidates.channels
+    assert latency.on_edges(latency.samples[0].channels)
+    assert {miss.site for miss in heldout.misses} <= {site.name for site in latency.sites.sites}
+
+
+def test_every_site_has_a_grain_for_each_width(profiled: Profiled) -> None:
+    for site in profiled.first.latency.sites.sites:
+        assert len(site.grains) == len(site.widths)
+
+
+def test_stairs_are_drawn_over_each_groups_widths(profiled: Profiled) -> None:
+    for group in profiled.channels.free:
+        stairs = profiled.first.candidates.stairs[group.id]
+        assert stairs.widths == tuple(sorted(set(stairs.widths)))
+        assert (stairs.widths[0], stairs.widths[-1]) == (1, group.channels)
+        assert set(stairs.edges) == set(profiled.first.candidates.channels[group.id]) - {0}
+        assert set(stairs.edges) <= set(stairs.widths)
+        assert len(stairs.times_ns) == len(stairs.widths)
+
+
+def test_a_network_whose_kernels_another_one_showed_is_built_less_often(
+    profiled: Profiled, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiling, "ENOUGH_WIDTHS", 2)  # a network this small has few widths
+    model = residual(WIDTH, tail="Sigmoid")
+    channels = couple(model)
+    found = profile_network(model, channels, channels.free, connection, profiled.store)
+    alone = len(list(design(channels, channels.free, found.candidates.channels, 0))) + 1
+    assert FEWEST_PLANS_KNOWN < len(found.latency.samples) < alone
+    assert found.built + found.reused == len(found.latency.samples)
+    assert found.candidates.channels == profiled.first.candidates.channels  # the same stairs, read and not timed
+    for family, learned in found.latency.known.items():
+        alike = [site for site in found.latency.sites.sites if family_key(site.family) == family]
+        own = {site.at(sample.channels) for site in alike for sample in found.latency.samples}
+        assert own | set(learned) == set(found.latency.table.samples[family])

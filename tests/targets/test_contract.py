@@ -11,6 +11,8 @@ from onnx.reference import ReferenceEvaluator
 
 from targets.connection import Connection, Engine, connect
 from targets.errors import BadInput, CutbackError, TargetError
+from targets.kernels import fifth
+from targets.pairing import FEWEST_TURNS, GAUGE_RUNS
 from targets.runtimes import RUNTIMES
 from targets.target import Target, find_target
 from targets.transports import TRANSPORTS
@@ -89,8 +91,35 @@ def test_a_profile_holds_kernels_and_an_end_to_end_session(device: Connection, m
     assert profile.kernels[0].input_shapes == ((2, 3, 8, 8),)
     assert profile.kernels[-1].outputs == ("y",)
     assert all(len(kernel.samples_ns) == 7 for kernel in profile.kernels)
-    assert profile.end_to_end.protocol == "quick"
+    assert profile.end_to_end.protocol == "in turns"
+    assert len(profile.end_to_end.samples_ns) == 7
+    assert min(profile.end_to_end.samples_ns) > 0
     assert profile.beyond_ns == profile.end_to_end.median_ns - profile.total_ns
+
+
+def test_a_profile_takes_turns_with_the_gauge(device: Connection, model: Path) -> None:
+    profile = device.profile(model, runs=24)
+    (runs,) = {len(kernel.samples_ns) for kernel in profile.kernels} | {len(profile.end_to_end.samples_ns)}
+    assert runs >= 24
+    turns, rest = divmod(len(profile.gauge_ns), GAUGE_RUNS)
+    assert rest == 0
+    assert runs % turns == 0
+    assert turns >= FEWEST_TURNS
+    assert len(profile.calm) == fifth(runs)
+    assert min(profile.gauge_ns) > 0
+
+
+def test_kernels_alone_are_their_own_end_to_end_session(device: Connection, model: Path) -> None:
+    profile = device.profile(model, runs=3, kernels_only=True)
+    runs = zip(*(kernel.samples_ns for kernel in profile.kernels), strict=True)
+    assert profile.end_to_end.samples_ns == tuple(map(sum, runs))
+    assert len(profile.gauge_ns) == 3 * GAUGE_RUNS
+
+
+@pytest.mark.parametrize("runs", [0, -1])
+def test_a_profile_of_no_runs_is_refused(device: Connection, model: Path, runs: int) -> None:
+    with pytest.raises(BadInput, match="at least 1"):
+        device.profile(model, runs=runs)
 
 
 def test_an_unset_batch_is_one_and_another_free_axis_must_be_given(device: Connection, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ DEVICE_SIDE = [
             "load.py",
             "feeds.py",
             "probe.py",
+            "pairing.py",
             "runtimes/__init__.py",
             "runtimes/onnxruntime.py",
         )

@@ -8,7 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from targets.connection import Connection
-from targets.kernels import Kernel
+from targets.device import Device
+from targets.kernels import Kernel, Profile, fastest, fifth, in_gauges
+from targets.measurement import Session
 from targets.profiles.key import kernel_key
 from targets.profiles.rows import rows_of
 from tests.targets.models import elementwise, model_of, residual, saved
@@ -16,6 +18,48 @@ from tests.targets.models import elementwise, model_of, residual, saved
 
 def working(kernels: tuple[Kernel, ...]) -> list[Kernel]:
     return [kernel for kernel in kernels if not kernel.op.startswith("Reorder")]
+
+
+def profile_of(*kernels: tuple[int, ...], gauge_ns: tuple[int, ...] = ()) -> Profile:
+    made = tuple(Kernel(f"k{n}", "Conv", (), (), (), (), samples) for n, samples in enumerate(kernels))
+    return Profile(made, Session((1,), 0), Device({}, {}, {}, {}), gauge_ns)
+
+
+@pytest.mark.parametrize(("count", "looked_at"), [(0, 0), (1, 1), (5, 5), (24, 5), (25, 5), (26, 6), (100, 20)])
+def test_a_fifth_of_the_runs_is_looked_at_though_not_fewer_than_five(count: int, looked_at: int) -> None:
+    assert fifth(count) == looked_at
+
+
+def test_the_fastest_fifth_does_not_see_what_slowed_the_others() -> None:
+    generator = np.random.default_rng(0)
+    steady = [1000.0] * 20
+    slowed = [float(time) for time in generator.uniform(1010, 5000, 80)]
+    mixed = [float(time) for time in generator.permutation([*steady, *slowed])]
+    assert fastest(mixed) == 1000.0
+    assert fastest([3.0, 1.0, 2.0]) == 2.0  # too few to leave any out
+
+
+def test_calm_runs_are_those_whose_kernels_together_were_fastest() -> None:
+    first = tuple(100 if run % 5 == 3 else 500 - run for run in range(25))
+    second = tuple(10 if run == 4 else 200 for run in range(25))  # one kernel alone was fast: that is no calm run
+    assert profile_of(first, second).calm == (3, 8, 13, 18, 23)
+    assert len(profile_of(first[:4], second[:4]).calm) == 4
+
+
+def test_the_levels_of_a_profiles_kernels_add_up() -> None:
+    generator = np.random.default_rng(0)
+    kernels = [tuple(int(time) for time in generator.integers(1000, 9000, 40)) for _ in range(3)]
+    found = profile_of(*kernels, gauge_ns=tuple(int(time) for time in generator.integers(900, 1100, 24)))
+    together = tuple(map(sum, zip(*kernels, strict=True)))
+    apart = sum(in_gauges(kernel, found.gauge_ns, found.calm) for kernel in kernels)
+    assert apart == pytest.approx(in_gauges(together, found.gauge_ns, found.calm), rel=1e-12)
+    assert apart == pytest.approx(in_gauges(together, found.gauge_ns), rel=1e-12)  # calm: the fastest fifth as a whole
+
+
+def test_levels_stand_still_where_the_device_wanders() -> None:
+    slow = in_gauges([1300, 2600], [130], [0, 1])
+    assert slow == pytest.approx(in_gauges([1000, 2000], [100], [0, 1])) == pytest.approx(15.0)
+    assert in_gauges([1000, 2000], [], [1]) == 2000.0  # nanoseconds where no gauge ran
 
 
 def test_fused_kernels_carry_the_original_tensors_and_true_shapes(connection: Connection, model: Path) -> None:
