@@ -169,8 +169,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
-        "| network | uncut | cold | warm | edges: median | p95 | anywhere: median | p95 | in the interval | of shares: "
-        "edges | anywhere |",
+        "| network | uncut | cold | warm | edges: median | p95 | anywhere: median | p95 | in interval | shares | |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -180,7 +179,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             found = np.abs(errors(row, kind))
             cells += [f"{np.median(found):.1%}", f"{np.percentile(found, 95):.1%}"]
         cells.append(f"{inside(row):.0%}")
-        cells += [f"{np.median(np.abs(errors(row, kind, share=True))):.1%}" for kind in ("edges", "anywhere")]
+        cells += [f"{kind} {np.median(np.abs(errors(row, kind, share=True))):.1%}" for kind in ("edges", "anywhere")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
