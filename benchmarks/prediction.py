@@ -4,12 +4,13 @@ python -m benchmarks.prediction --network resnet50 --work prediction-out python 
 prediction-out --summary
 
 Per network: a profile into an empty database (timed), the same again from the full one (timed), then held-out random
-plans, half with every group at a candidate width, half at any widths. Each is built and its end-to-end time taken twice
-over. *In turns*: un-profiled runs of a fresh process in turns with the gauge, as in a profile, REPEATS times; the median
-is set against the prediction, both as multiples of the gauge. *In sessions*: all plans and the uncut network in one
-interleaved run of fresh sessions by the timing protocol; the median of the sessions' medians, as a share of the uncut
-network's, is set against the predicted share. The first is what a prediction says; into the second enters what the
-host did in those minutes, to the uncut network above all. What is in the work folder is not measured again.
+plans, half with every group at a candidate width, half at any widths. Each is built and its end-to-end time taken
+twice over. *In turns*: un-profiled runs of a fresh process in turns with the gauge, as in a profile, REPEATS times;
+the median is set against the prediction, both as multiples of the gauge. *In sessions*: all plans and the uncut
+network in one interleaved run of fresh sessions by the timing protocol; the median of the sessions' medians, as a
+share of the uncut network's, is set against the predicted share. The first is what a prediction says; into the
+second enters what the host did in those minutes, to the uncut network above all. What is in the work folder is not
+measured again.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from pipeline.latency.profiling import NetworkProfile, profile_network
 from pipeline.latency.samples import cut_to, profile_model
 from pipeline.stages.opening import Opened, groups_to_cut, open_model
 from targets.connection import Connection, connect
-from targets.kernels import in_gauges
+from targets.kernels import fastest, in_gauges
 from targets.measure import measure
 from targets.profiles.store import ProfileStore
 from targets.target import find_target
@@ -163,7 +164,9 @@ def in_turns(row: Mapping[str, Any], connection: Connection, work: Path) -> list
             for times, plan in zip(taken, row["plans"], strict=True):
                 cut = cut_to(opened.model, opened.channels, plan["channels"], "kept")
                 found = profile_model(cut, connection, "plan")
-                times.append(in_gauges(found.end_to_end.samples_ns, found.gauge_ns))
+                # at the speed of the profile: the model knows by which power the network slows down more than the gauge
+                speed = (level / fastest(found.gauge_ns)) ** latency.power
+                times.append(speed * in_gauges(found.end_to_end.samples_ns, found.gauge_ns))
         return [
             {
                 "predicted": latency.predict_ns(plan["channels"]) / level,
@@ -205,7 +208,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
-        "| network | uncut | cold | warm | edges: median | p95 | anywhere: median | p95 | in interval | in sessions | |",
+        "| network | uncut | cold | warm | edges: median | p95 | anywhere: median | p95 | in interval | sessions | |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
