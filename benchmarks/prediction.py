@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sessions", type=int, default=6)
     parser.add_argument("--full", action="store_true", help="sessions of the full protocol; the quick one else")
     parser.add_argument("--work", type=Path, default=Path("prediction-out"))
+    parser.add_argument("--again", action="store_true", help="predict what was measured again, from the same profiles")
     parser.add_argument("--summary", action="store_true", help="only print what is there")
     asked = parser.parse_args(arguments)
     asked.work.mkdir(parents=True, exist_ok=True)
@@ -62,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     row = run(name, connection, asked.work, asked.plans, asked.sessions, asked.full)
                     path.write_text(json.dumps(row, indent=1), encoding="utf-8")
                 row = json.loads(path.read_text(encoding="utf-8"))
-                if "in_turns" not in row:
-                    row["in_turns"] = in_turns(row, connection, asked.work)
+                if asked.again or "in_turns" not in row:
+                    row = in_turns(row, connection, asked.work)
                     path.write_text(json.dumps(row, indent=1), encoding="utf-8")
                 print(line(json.loads(path.read_text(encoding="utf-8"))), flush=True)
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(asked.work.glob("*.json"))]
@@ -148,8 +149,8 @@ def measure_plans(
     ]
 
 
-def in_turns(row: Mapping[str, Any], connection: Connection, work: Path) -> list[dict[str, Any]]:
-    """For each held-out plan, predicted and measured multiples of the gauge's time, and what they lie between."""
+def in_turns(row: dict[str, Any], connection: Connection, work: Path) -> dict[str, Any]:
+    """The row with each held-out plan predicted, and measured where it was not, as multiples of the gauge's time."""
     name = row["network"]
     with tempfile.TemporaryDirectory(prefix="cutback-prediction-") as folder:
         source = Path(folder, f"{name}.onnx")
@@ -159,23 +160,25 @@ def in_turns(row: Mapping[str, Any], connection: Connection, work: Path) -> list
         store = ProfileStore(work / f"{name}.sqlite")
         latency = profile_network(opened.model, opened.channels, groups, connection, store).latency
         level = float(np.median([sample.gauge_ns for sample in latency.samples]))
-        taken: list[list[float]] = [[] for _ in row["plans"]]
-        for _ in range(REPEATS):
-            for times, plan in zip(taken, row["plans"], strict=True):
-                cut = cut_to(opened.model, opened.channels, plan["channels"], "kept")
-                found = profile_model(cut, connection, "plan")
-                # at the speed of the profile: the model knows by which power the network slows down more than the gauge
-                speed = (level / fastest(found.gauge_ns)) ** latency.power
-                times.append(speed * in_gauges(found.end_to_end.samples_ns, found.gauge_ns))
-        return [
-            {
-                "predicted": latency.predict_ns(plan["channels"]) / level,
-                "interval": [end / level for end in latency.interval_ns(plan["channels"])],
-                "measured": float(np.median(times)),
-                "repeats": times,
-            }
-            for times, plan in zip(taken, row["plans"], strict=True)
-        ]
+        whole = latency.predict_ns({group.id: group.channels for group in opened.channels.groups})
+        taken = [turn["repeats"] for turn in row.get("in_turns", ())]
+        if not taken:
+            taken = [[] for _ in row["plans"]]
+            for _ in range(REPEATS):
+                for times, plan in zip(taken, row["plans"], strict=True):
+                    cut = cut_to(opened.model, opened.channels, plan["channels"], "kept")
+                    found = profile_model(cut, connection, "plan")
+                    # at the speed of the profile: the model knows how much more than the gauge the network slows down
+                    speed = (level / fastest(found.gauge_ns)) ** latency.power
+                    times.append(speed * in_gauges(found.end_to_end.samples_ns, found.gauge_ns))
+    turns, plans = [], []
+    for times, plan in zip(taken, row["plans"], strict=True):
+        predicted, interval = latency.predict_ns(plan["channels"]), latency.interval_ns(plan["channels"])
+        ends = [end / level for end in interval]
+        measured = float(np.median(times))
+        turns.append({"predicted": predicted / level, "interval": ends, "measured": measured, "repeats": times})
+        plans.append({**plan, "predicted_ms": predicted / 1e6, "predicted_share": predicted / whole})
+    return {**row, "plans": plans, "in_turns": turns}
 
 
 def errors(row: Mapping[str, Any], kind: str, *, sessions: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -25,6 +25,7 @@ FloatArray = NDArray[np.float64]
 
 ON, OFF, NARROW = 0, 1, 2
 PRIOR = 0.3  # weight of the family's law in a regime's own fit, in samples' worth of relative error
+REWEIGHTED = 3  # rounds of least squares
 LEAST_SHARE = 0.1  # of a family's median time: relative errors below it count as of this
 
 
@@ -173,18 +174,25 @@ def _law(
     grains: tuple[Grain, ...],
     prior: tuple[Law, float, Sequence[Widths]] | None,
 ) -> Law:
-    """Least squares of the relative error; `prior`: a law, the factor to take it by, and the widths to follow it at."""
+    """Least squares of the relative error; `prior`: a law, the factor to take it by, and the widths to follow it at.
+
+    Errors are relative to the fit, in a few rounds: relative to the measured times they would pull it below their mean.
+    """
     matrix = np.asarray([features(widths, grains) for widths, _ in rows])
     times = np.asarray([time for _, time in rows])
     scale = np.maximum(matrix.max(axis=0), 1e-12)
-    weight = 1 / np.maximum(times, LEAST_SHARE * float(np.median(times)))
-    left, right = matrix / scale * weight[:, None], times * weight
+    least = LEAST_SHARE * float(np.median(times))
+    pull, target = np.zeros((0, matrix.shape[1])), np.zeros(0)
     if prior is not None:
         law, ratio, every = prior
         follow = np.asarray([features(widths, grains) for widths in every])
         base = np.maximum(follow @ law.weights, 1e-9)
-        pull = PRIOR / np.sqrt(len(every))
-        left = np.vstack([left, pull * follow / scale / base[:, None]])
-        right = np.append(right, np.full(len(every), pull * ratio))
-    found, _ = nnls(left, right)
+        strength = PRIOR / np.sqrt(len(every))
+        pull, target = strength * follow / scale / base[:, None], np.full(len(every), strength * ratio)
+    expected = times
+    for _ in range(REWEIGHTED):
+        weight = 1 / np.maximum(expected, least)
+        left = np.vstack([matrix / scale * weight[:, None], pull])
+        found, _ = nnls(left, np.append(times * weight, target))
+        expected = matrix / scale @ found
     return Law(grains, np.asarray(found / scale))
