@@ -198,7 +198,7 @@ def errors(row: Mapping[str, Any], kind: str, *, sessions: bool = False) -> np.n
 def inside(row: Mapping[str, Any]) -> float:
     """The share of plans that came out within their predicted interval."""
     hits = [turn["interval"][0] <= turn["measured"] <= turn["interval"][1] for turn in row["in_turns"]]
-    return sum(hits) / len(hits)
+    return float(np.mean(hits))
 
 
 def line(row: Mapping[str, Any]) -> str:
