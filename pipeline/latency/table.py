@@ -26,6 +26,7 @@ FloatArray = NDArray[np.float64]
 ON, OFF, NARROW = 0, 1, 2
 PRIOR = 0.3  # weight of the family's law in a regime's own fit, in samples' worth of relative error
 REWEIGHTED = 3  # rounds of least squares
+FAR = 1.0  # relative error at which a time counts half: noise stays far below it, a disturbed profile does not
 LEAST_SHARE = 0.1  # of a family's median time: relative errors below it count as of this
 
 
@@ -177,6 +178,7 @@ def _law(
     """Least squares of the relative error; `prior`: a law, the factor to take it by, and the widths to follow it at.
 
     Errors are relative to the fit, in a few rounds: relative to the measured times they would pull it below their mean.
+    Times that are far from it count for little (Cauchy's weights), as those of a disturbed profile are.
     """
     matrix = np.asarray([features(widths, grains) for widths, _ in rows])
     times = np.asarray([time for _, time in rows])
@@ -189,10 +191,11 @@ def _law(
         base = np.maximum(follow @ law.weights, 1e-9)
         strength = PRIOR / np.sqrt(len(every))
         pull, target = strength * follow / scale / base[:, None], np.full(len(every), strength * ratio)
-    expected = times
+    expected, trust = times, np.ones(len(times))
     for _ in range(REWEIGHTED):
-        weight = 1 / np.maximum(expected, least)
+        weight = np.sqrt(trust) / np.maximum(expected, least)
         left = np.vstack([matrix / scale * weight[:, None], pull])
         found, _ = nnls(left, np.append(times * weight, target))
         expected = matrix / scale @ found
+        trust = 1 / (1 + ((times - expected) / (FAR * np.maximum(expected, least))) ** 2)
     return Law(grains, np.asarray(found / scale))
