@@ -8,106 +8,43 @@ database, so that a second run asks for the same plans.
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.couple import Channels
-from pipeline.graph.flops import node_flops
 from pipeline.graph.model import Model
-from pipeline.latency.grain import Curve, Grain, common, settle
+from pipeline.latency.grain import Curve
+from pipeline.latency.kinds import Curves, curves_of, flops_of
 from pipeline.latency.sites import Site, SiteMap
-from pipeline.latency.stairs import Staircase, Sweep, right_edges, sweep_of
+from pipeline.latency.stairs import Staircase, right_edges
 
 # Two widths whose kernels together differ by less than this take the same time.
 SAME_TREAD = 1.02
 NARROWEST_SHARE = 1 / 8  # of a group's channels: narrower is no network any more, and curves do not reach down there
 MOST_CANDIDATES = 12  # a group; more would make the tables larger than the samples that fill them
 NEAR_HULL = 0.01  # of the group's uncut time
-NARROWEST = 8  # widths below it have no stairs worth a sweep
-WIDE_ENOUGH = 48  # three of the widest blocks that processors have
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Channel counts on offer for each group (0: the branch vanishes), and the staircases they were read off."""
+    """Channel counts on offer for each group (0: the branch vanishes), and how its kernels climb."""
 
     channels: Mapping[str, tuple[int, ...]]
     stairs: Mapping[str, Staircase]  # group id -> time of its kernels over the group's channels
 
 
-def sweeps_of(model: Model, sites: SiteMap) -> dict[str, Sweep]:
-    """One sweep for each kind of kernel and side: where a single channel costs most, its stairs stand out of the noise;
-    among kernels wide enough to have some, if there are any."""
-    flops = _flops(model, sites)
-    found: dict[str, list[tuple[bool, float, Sweep]]] = {}
-    for site in sites.sites:
-        for side in ("both",) if len(site.widths) == 1 else ("in", "out"):
-            sweep = sweep_of(model, site, side)
-            if sweep is not None and sweep.full // sweep.step >= NARROWEST:
-                rank = (sweep.full // sweep.step >= WIDE_ENOUGH, flops[site.name] / sweep.full, sweep)
-                found.setdefault(kind_of(sweep), []).append(rank)
-    return {kind: max(ranks, key=lambda rank: rank[:2])[2] for kind, ranks in found.items()}
-
-
-def kind_of(sweep: Sweep) -> str:
-    """Kernels of one kind are taken to share their grain: operator, kernel, stride, dilation, grouping, side."""
-    attributes = sweep.op["attributes"]
-    traits = [attributes.get(name) for name in ("strides", "dilations", "transB")]
-    return repr((sweep.node.op_type, sweep.weight_shape[2:], traits, sweep.per_group, sweep.groups, sweep.side))
-
-
-def settled(model: Model, sites: SiteMap, curves: Mapping[str, Curve]) -> dict[str, Curve]:
-    """The curves, a grain of its own only where it is worth it; input sides and output sides each have their usual
-    one."""
-    flops = _flops(model, sites)
-    weights = dict.fromkeys(curves, 0.0)
-    for site in sites.sites:
-        for side in ("both",) if len(site.widths) == 1 else ("in", "out"):
-            sweep = sweep_of(model, site, side)
-            if sweep is not None and kind_of(sweep) in weights:
-                weights[kind_of(sweep)] += flops[site.name]
-    found: dict[str, Curve] = {}
-    for side in ("in", "out", "both"):
-        own = {name: curve for name, curve in curves.items() if name.endswith(f"{side!r})")}
-        found |= settle(own, weights)
-    return found
-
-
-def with_grains(model: Model, sites: SiteMap, curves: Mapping[str, Curve]) -> SiteMap:
-    """The sites with what the sweeps showed. What was not swept (elementwise kernels, poolings) lies in memory as the
-    heaviest kernels leave it, and takes their grain."""
-    flops = _flops(model, sites)
-    measured = {site.name: _curves(model, site, curves) for site in sites.sites}
-    outs = [(found[-1].grain, flops[name]) for name, found in measured.items() if found]
-    ins = [(found[0].grain, flops[name]) for name, found in measured.items() if len(found) == 2]
-    usual = Grain(common(*_columns(ins)).step, common(*_columns(outs)).block)
-    return replace(
-        sites,
-        sites=tuple(
-            replace(
-                site,
-                grains=tuple(
-                    Grain(max(curve.grain.step, usual.step), curve.grain.block) for curve in measured[site.name]
-                )
-                or (usual,) * len(site.widths),
-            )
-            for site in sites.sites
-        ),
-    )
-
-
 def find_candidates(
-    model: Model, channels: Channels, sites: SiteMap, groups: Sequence[ChannelGroup], curves: Mapping[str, Curve]
+    model: Model, channels: Channels, sites: SiteMap, groups: Sequence[ChannelGroup], curves: Curves
 ) -> dict[str, tuple[int, ...]]:
     """Right edges of every group's stairs; the uncut width always, 0 where its branch may vanish."""
-    flops = _flops(model, sites)
+    flops = flops_of(model, sites)
     full = {group.id: group.channels for group in channels.groups}
     found = {}
     for group in groups:
         touching = [
-            (site, flops[site.name], _curves(model, site, curves))
+            (site, flops[site.name], curves_of(model, site, curves))
             for site in sites.sites
             if flops[site.name] and any(group.id in dict(width.terms) for width in site.widths)
         ]
@@ -165,22 +102,3 @@ def _share(site: Site, curves: Sequence[Curve], plan: Mapping[str, int], full: M
 @functools.lru_cache(maxsize=1 << 16)
 def _at(curve: Curve, width: int) -> float:
     return curve.at(width)
-
-
-def _curves(model: Model, site: Site, curves: Mapping[str, Curve]) -> tuple[Curve, ...]:
-    """One curve a width, or none where one of them was not swept."""
-    if site.linear is None:
-        return ()
-    sweeps = [sweep_of(model, site, side) for side in (("both",) if len(site.widths) == 1 else ("in", "out"))]
-    found = [curves.get(kind_of(sweep)) for sweep in sweeps if sweep is not None]
-    known = [curve for curve in found if curve is not None]
-    return tuple(known) if len(known) == len(site.widths) else ()
-
-
-def _flops(model: Model, sites: SiteMap) -> dict[str, float]:
-    own = {node.name: float(node_flops(node, model)) for node in model.proto.graph.node}
-    return {site.name: own.get(site.linear or "", 0.0) for site in sites.sites}
-
-
-def _columns(pairs: Sequence[tuple[Grain, float]]) -> tuple[list[Grain], list[float]]:
-    return [grain for grain, _ in pairs], [weight for _, weight in pairs]

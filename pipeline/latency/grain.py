@@ -5,12 +5,15 @@ kernel.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+
+Name = TypeVar("Name", bound=Hashable)  # of a curve
 
 STEPS = (1, 2, 4, 8, 16, 32)
 BLOCKS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -66,7 +69,7 @@ def find_curve(times: Mapping[int, float]) -> Curve:
     return min((curve for curve in curves if _believable(curve)), key=_worth)
 
 
-def settle(curves: Mapping[str, Curve], weights: Mapping[str, float]) -> dict[str, Curve]:
+def settle(curves: Mapping[Name, Curve], weights: Mapping[Name, float]) -> dict[Name, Curve]:
     """The curves, with the grain that has most weight behind it wherever another one is not worth telling from it:
     the times of light kernels are noisy, and the memory between kernels is laid out in one way."""
     usual = common([curve.grain for curve in curves.values()], [weights[name] for name in curves])

@@ -67,11 +67,10 @@ class LatencyModel:
         """Whether every group keeps one of its candidate widths."""
         return all(channels[group] in counts for group, counts in self.candidates.items())
 
-    def cost_tables(self, correction: float = 1.0) -> tuple[CostTable, ...]:
-        """One table a site, in ns of end-to-end time, for the allocators. `correction` scales all of them."""
-        factor = self.scale * correction
+    def cost_tables(self) -> tuple[CostTable, ...]:
+        """One table a site, in ns of end-to-end time, for the allocators."""
         return tuple(
-            CostTable(site.name, site.widths, _Cost(self.table, family_key(site.family), factor))
+            CostTable(site.name, site.widths, _Cost(self.table, family_key(site.family), self.scale))
             for site in self.sites.sites
         )
 

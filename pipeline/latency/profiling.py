@@ -15,9 +15,10 @@ from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.couple import Channels
 from pipeline.graph.model import Model
 from pipeline.graph.rewrite import rewritten
-from pipeline.latency.candidates import Candidates, find_candidates, settled, sweeps_of, with_grains
+from pipeline.latency.candidates import Candidates, find_candidates
 from pipeline.latency.design import design
 from pipeline.latency.heldout import HeldOut, held_out, spread_of
+from pipeline.latency.kinds import settled, sweeps_of, with_grains
 from pipeline.latency.predict import LatencyModel, fit
 from pipeline.latency.samples import (
     Known,

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.graph.couple import Channels, couple
 from pipeline.graph.model import Model
-from pipeline.latency import samples, stairs
+from pipeline.latency import alone, samples
 from pipeline.latency.profiling import NetworkProfile, profile_network
 from targets.connection import Connection, connect
 from targets.profiles.store import ProfileStore
@@ -24,7 +24,7 @@ BRIEF = 4  # runs a profile: what is claimed here does not hang on how steady ti
 def _brief() -> Iterator[None]:
     """Everything really runs, only not as often."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stairs, "RUNS", BRIEF)
+        patch.setattr(alone, "RUNS", BRIEF)
         patch.setattr(samples, "profile_model", functools.partial(samples.profile_model, runs=BRIEF))
         yield
 

@@ -6,16 +6,9 @@ import pytest
 from pipeline.allocation.problem import Width
 from pipeline.graph.couple import Channels, couple
 from pipeline.graph.model import Model
-from pipeline.latency.candidates import (
-    MOST_CANDIDATES,
-    find_candidates,
-    kind_of,
-    settled,
-    sweeps_of,
-    thin,
-    with_grains,
-)
+from pipeline.latency.candidates import MOST_CANDIDATES, find_candidates, thin
 from pipeline.latency.grain import Curve, Grain, find_curve
+from pipeline.latency.kinds import Kind, kind_of, settled, sweeps_of, with_grains
 from pipeline.latency.sites import Site, SiteMap, grouping_of, width_of
 from tests.latency.networks import grouped, residual, square_skip
 
@@ -40,7 +33,7 @@ def stairs(grain: Grain) -> Curve:
     return find_curve({w: (50.0 + 10.0 * grain.effective(w)) * (2.0 if grain.off(w) else 1.0) for w in range(1, 97)})
 
 
-def curves_of(model: Model, sites: SiteMap, grain: Grain) -> dict[str, Curve]:
+def curves_of(model: Model, sites: SiteMap, grain: Grain) -> dict[Kind, Curve]:
     return dict.fromkeys(sweeps_of(model, sites), stairs(grain))
 
 
@@ -114,7 +107,7 @@ def test_a_light_kernels_grain_gives_way_to_the_usual_one() -> None:
     sites = by_hand(model, couple(model))
     curves = curves_of(model, sites, Grain(4, 16))
     noisy = np.random.default_rng(3)
-    (light,) = [kind for kind in curves if kind.startswith("('Gemm'") and kind.endswith("'out')")]
+    (light,) = [kind for kind in curves if (kind.op, kind.side) == ("Gemm", "out")]
     curves[light] = find_curve({w: 1000.0 * float(noisy.uniform(0.7, 1.3)) for w in range(1, 97)})
     assert curves[light].grain != Grain(4, 16)
     assert settled(model, sites, curves)[light].grain == Grain(4, 16)

@@ -42,8 +42,6 @@ def test_the_tables_for_the_allocator_add_up_to_the_prediction() -> None:
     for plan in plans(6, seed=1):
         total = math.fsum(table.at(plan) for table in model.cost_tables()) + model.offset_ns
         assert total == pytest.approx(model.predict_ns(plan), rel=1e-12)
-        halved = math.fsum(table.at(plan) for table in model.cost_tables(0.5))
-        assert halved == pytest.approx((model.predict_ns(plan) - model.offset_ns) / 2, rel=1e-12)
 
 
 def test_a_disturbed_sample_does_not_turn_the_line() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.graph.couple import couple
 from pipeline.graph.model import Model
 from pipeline.latency import stairs
+from pipeline.latency.alone import Sweep, sweep_of
 from pipeline.latency.grain import Curve, Grain
 from pipeline.latency.keys import STAIRCASE, key_of
 from pipeline.latency.sites import Site, grouping_of, width_of
@@ -20,14 +21,12 @@ from pipeline.latency.stairs import (
     DENSE,
     DENSE_FROM,
     FEW_WIDTHS,
-    Sweep,
     around,
     checks,
     find_curves,
     first_widths,
     measure_sweeps,
     right_edges,
-    sweep_of,
 )
 from targets.connection import Connection
 from targets.pairing import GAUGE_RUNS
