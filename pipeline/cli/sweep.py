@@ -140,7 +140,7 @@ def print_sweep(report: Mapping[str, Any], output: Path | None) -> None:
     from rich.markup import escape
 
     from pipeline.cli.tables import console, count, interval, number, print_doubts, table
-    from pipeline.report.content import heldout
+    from pipeline.report.predictions import heldout
 
     out = console()
     found = report["sweep"]

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pipeline.report import bars, content, curves, figures
+from pipeline.report import bars, content, curves, figures, predictions
 from pipeline.report.kernels import kernel_table
 from pipeline.report.text import (
     as_float,
@@ -52,12 +52,12 @@ def to_html(report: Mapping[str, Any]) -> str:
         latency=bars.latency_bars(report),
         confidence=content.confidence(report),
         sessions=read(report, "latency", "after", "sessions"),
-        rounds=content.rounds(report),
+        rounds=predictions.rounds(report),
         rounds_picture=figures.rounds_picture(report),
-        heldout=content.heldout(report),
-        cuts=content.cuts(report),
+        heldout=predictions.heldout(report),
+        cuts=predictions.cuts(report),
         sweep=curves.sweep_pictures(report),
-        sweep_table=content.sweep(report),
+        sweep_table=predictions.sweep(report),
         chosen=as_float(read(report, "sweep", "chosen", "kept")) is not None,
         kernels=kernels,
         kernel_table=kernel_table(report),

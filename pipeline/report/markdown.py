@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.report import content
+from pipeline.report import content, predictions
 from pipeline.report.content import Table
 from pipeline.report.kernels import kernel_table
 from pipeline.report.text import read, texts
@@ -23,9 +23,9 @@ def to_markdown(report: Mapping[str, Any]) -> str:
     if doubts := content.doubts(report):
         parts.append("## Doubts\n\n" + "\n".join(f"- {escape(text)}" for text in doubts))
     sections = (
-        ("Predicted beside measured", content.rounds(report), content.heldout(report)),
-        ("Rounds of score, cut and recover", content.cuts(report), ""),
-        ("Sweep", content.sweep(report), ""),
+        ("Predicted beside measured", predictions.rounds(report), predictions.heldout(report)),
+        ("Rounds of score, cut and recover", predictions.cuts(report), ""),
+        ("Sweep", predictions.sweep(report), ""),
         ("Accuracy", content.accuracy(report), ""),
         ("Widths", content.widths(report), ""),
         ("Kernels", kernel_table(report), "As the runtime's profiler timed them, its own cost per kernel included."),
