@@ -53,7 +53,7 @@ def compress(recipe: Recipe, *, on_progress: Progress | None = None) -> dict[str
 
 def _compress(job: Job) -> dict[str, Any]:
     base = build_and_check(
-        job.opened.model, job.work.folder / "uncut.onnx", job.work.folder / "uncut-engine.onnx", job.connection
+        job.opened.model, job.work.folder / "uncut.onnx", job.work.folder / "uncut-engine", job.connection
     )
     before = accuracy_stage(job, "accuracy-before", job.opened.model, {})
     rewriting = _rewriting(job)
@@ -70,9 +70,7 @@ def _compress(job: Job) -> dict[str, Any]:
     final, folding = fold_again(last.trained, tensors, job.recipe.seed)
     accuracy = accuracy_stage(job, "accuracy-after", final, {**last.made_of, **job.recovering})
     cuts[-1] = recovered_with(last, accuracy)
-    built = build_and_check(
-        final, job.work.folder / "final.onnx", job.work.folder / "final-engine.onnx", job.connection
-    )
+    built = build_and_check(final, job.work.folder / "final.onnx", job.work.folder / "final-engine", job.connection)
     outcome = Outcome(
         base, built, profile, tuple(cuts), rewriting, {**batchnorm, **folding}, compare(job, base, built), before,
         _sweep(job, cuts[0], profile),

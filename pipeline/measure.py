@@ -95,7 +95,7 @@ def build(
     model = load(Path(name), shapes)
     path = folder / f"{number}-{Path(name).stem}.onnx"
     save(model, path)
-    return connection.build(path, folder / f"{number}-{Path(name).stem}-engine.onnx"), model.bound
+    return connection.build(path, folder / f"{number}-{Path(name).stem}-engine", shapes=model.bound), model.bound
 
 
 def in_ms(measurement: Measurement) -> dict[str, Any]:

@@ -148,9 +148,9 @@ def _decide(
         )
         uncut = Path(folder, "uncut.onnx")
         save(opened.model, uncut)
+        base = connection.build(uncut, Path(folder, "uncut-engine"), shapes=opened.model.bound)
         return decide_on_device(
             opened, groups, scores, goal, found.latency, PlanSpace(tuple(groups), found.candidates.channels),
-            connection.build(uncut, Path(folder, "uncut-engine.onnx")), connection, store, Path(folder),
-            allocator=allocator, floor=floor, floors=floors, vanish=True, quick=False, seed=seed,
-            trials=trials, on_progress=on_progress,
+            base, connection, store, Path(folder), allocator=allocator, floor=floor, floors=floors, vanish=True,
+            quick=False, seed=seed, trials=trials, on_progress=on_progress,
         )  # fmt: skip

@@ -164,7 +164,7 @@ def _measured(
                 on_progress(number, len(models), "building")
             path = Path(folder, f"{number}.onnx")
             save(each, path)
-            engines.append(connection.build(path, Path(folder, f"{number}-engine.onnx")))
+            engines.append(connection.build(path, Path(folder, f"{number}-engine"), shapes=opened.model.bound))
         taken = measure_sessions(
             engines, connection, shapes=opened.model.bound, sessions=sessions, quick=quick, seed=seed,
             on_progress=on_progress,

@@ -43,12 +43,13 @@ class HostGone(Exception):
 class Worker:
     """One child process. `ask` passes its events on and returns its answer; it is killed when it stays silent."""
 
-    def __init__(self, folder: str, runtime: str, threads: int, cores: list[int]) -> None:
-        self.setting = (runtime, threads)
+    def __init__(self, folder: str, setting: dict[str, Any], cores: list[int]) -> None:
+        """`setting`: what the runtime is opened with."""
+        self.setting = setting
         self._errors = Path(folder, "worker.log")
         environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         environment.update(SET_VARIABLES)
-        command = [sys.executable, *interpreter_options(), *program(), "--worker", runtime, str(threads)]
+        command = [sys.executable, *interpreter_options(), *program(), "--worker", json.dumps(setting)]
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 [*command, ",".join(map(str, cores))],
@@ -142,16 +143,15 @@ def serve(host: Host, folder: str) -> None:
     try:
         while True:
             request = host.next_request()
-            setting = (request.get("runtime", ""), int(request.get("threads", 1)))
             try:
+                setting = setting_of(request)
                 if request.get("verb") not in VERBS:
                     raise BadInput(f"The agent knows no verb {request.get('verb')!r}. It has: {', '.join(VERBS)}.")
                 if worker is not None and (request["verb"] not in REUSABLE or worker.setting != setting):
                     worker.close()
                     worker = None
                 if worker is None:
-                    cores = choose_cores(setting[1], cores_before)
-                    worker = Worker(folder, *setting, cores)
+                    worker = Worker(folder, setting, choose_cores(setting["threads"], cores_before))
                 answer = worker.ask(request, host)
             except (BadInput, TargetError, OSError, ValueError) as failure:
                 answer = {"id": request["id"], "error": error_of(failure)}
@@ -163,6 +163,15 @@ def serve(host: Host, folder: str) -> None:
     finally:
         if worker is not None:
             worker.close()
+
+
+def setting_of(request: dict[str, Any]) -> dict[str, Any]:
+    """What the worker opens its runtime with, named as `open_runtime` names it."""
+    return {
+        "name": str(request.get("runtime", "")),
+        "threads": int(request.get("threads", 1)),
+        "options": dict(request.get("options", {})),
+    }
 
 
 def interpreter_options() -> list[str]:
@@ -184,7 +193,7 @@ def main() -> None:
     if sys.argv[1] == "--worker":
         from targets import worker
 
-        worker.main(sys.argv[2], int(sys.argv[3]), [int(core) for core in sys.argv[4].split(",") if core])
+        worker.main(json.loads(sys.argv[2]), [int(core) for core in sys.argv[3].split(",") if core])
         return
     folder = sys.argv[1]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

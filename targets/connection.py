@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from targets.device import Device
 from targets.errors import BadInput, TargetError
 from targets.feeds import read_tensors, write_tensors
+from targets.fitting import fitted, inputs_of
 from targets.gauge import write_gauge
 from targets.kernels import Profile, join_kernels
 from targets.measurement import Session
 from targets.protocol import raise_error
+from targets.runtimes import Facts, Reads, facts_of
 from targets.target import Target
 from targets.transports import Link, open_link
 
@@ -30,6 +32,8 @@ SILENCE_S = 180.0
 SILENCE_S_PER_MB = 2.0
 
 GAUGE = "gauge.onnx"
+
+MOST_COPIES = 8  # of models rewritten for the runtime; a profile cuts a network some dozens of times
 
 AGENT_GRACE_S = 30.0  # a busy agent shows itself every few seconds; past this it hangs or its machine does
 
@@ -47,7 +51,8 @@ class Engine:
 class Connection:
     """One agent process on the device. One request at a time; not for several threads.
 
-    Every model may be an `Engine` or the path of an ONNX file. Errors: `BadInput` for what the user gave,
+    Every model may be an `Engine` or the path of an ONNX file; one that is newer than what the runtime reads is
+    converted on its way there. Errors: `BadInput` for what the user gave,
     `RuntimeMissing`, and `TargetError` for everything else that goes wrong over there, each in one line.
     """
 
@@ -62,21 +67,54 @@ class Connection:
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._gauge_there: str | None = None
         threading.Thread(target=self._listen, daemon=True).start()
-        found = Device.from_dict(self._ask("device", {}, SILENCE_S))
+        facts_of(target.runtime)
+        told = self._ask("device", {}, SILENCE_S)
+        found = Device.from_dict(told)
+        self._reads = Reads(**told["reads"])
+        self._copies: dict[tuple[Any, ...], tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
         regime = {**found.regime, "regime": target.regime}
         self.device = Device(found.device_class, found.stack, regime, found.observed, found.emulated)
 
+    @property
+    def facts(self) -> Facts:
+        """What this connection's runtime is like."""
+        return facts_of(self.target.runtime)
+
+    @property
+    def engine_suffix(self) -> str:
+        """What the names of this runtime's engines end in."""
+        return self.facts.suffix
+
+    def engine_path(self, output: Path) -> Path:
+        """Where `build` keeps the engine: `output`, with the suffix where it has another one or none."""
+        if output.name.endswith(self.engine_suffix):
+            return output
+        return output.with_name(output.name + self.engine_suffix)
+
     def describe(self, model: Engine | Path) -> list[dict[str, Any]]:
-        """The inputs: `{"name", "shape", "dtype"}`, free dimensions as symbols or None."""
+        """The inputs: `{"name", "shape", "dtype"}`, free dimensions as symbols or None. Of an ONNX file on a runtime of
+        fixed shapes: as the file declares them, and no runtime has seen it."""
         path = check(model)
+        if self._binds(model):
+            return inputs_of(path)
         inputs: list[dict[str, Any]] = self._ask("describe", {"model": self._link.put(path)}, limit_s(path))
         return inputs
 
-    def build(self, model: Path, output: Path, *, optimise: bool = True) -> Engine:
-        """Build an engine on the device, see that it loads there, and keep it at `output` (whole or not at all)."""
+    def build(
+        self,
+        model: Path,
+        output: Path,
+        *,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        optimise: bool = True,
+    ) -> Engine:
+        """Build an engine on the device, see that it loads there, and keep it at `engine_path(output)` (whole or
+        not at all). `shapes` binds free dimensions (unset batch: 1) where the runtime has none; other engines leave
+        them free."""
         path = check(model)
-        made = f"{self._link.folder}/engine.onnx"
-        arguments = {"model": self._link.put(path), "output": made, "optimise": optimise}
+        output = self.engine_path(output)
+        made = f"{self._link.folder}/engine{self.engine_suffix}"
+        arguments = {"model": self._put(model, shapes), "output": made, "optimise": optimise}
         self._ask("build", arguments, limit_s(path))
         self._link.fetch(made, output)
         return Engine(output, digest(output), self.target.runtime, self.target.name)
@@ -91,7 +129,8 @@ class Connection:
             sent, got = Path(folder, "feeds.npz"), Path(folder, "outputs.npz")
             write_tensors(str(sent), feeds)
             made = f"{self._link.folder}/outputs.npz"
-            arguments = {"model": self._link.put(path), "feeds": self._link.put(sent), "output": made}
+            given = {name: feed.shape for name, feed in feeds.items()}
+            arguments = {"model": self._put(engine, given), "feeds": self._link.put(sent), "output": made}
             self._ask("run", {**arguments, "optimise": optimise}, limit_s(path))
             self._link.fetch(made, got)
             return read_tensors(str(got))
@@ -102,7 +141,7 @@ class Connection:
         """One session: a fresh process, warmed up, timed by the protocol. `shapes` binds free dimensions of inputs
         (unset batch: 1). `quick` is shorter and says so in the session."""
         path = check(engine)
-        arguments = {"model": self._link.put(path), "shapes": plain(shapes), "quick": quick}
+        arguments = {"model": self._put(engine, shapes), "shapes": plain(shapes), "quick": quick}
         return Session.from_dict(self._ask("time", arguments, limit_s(path)))
 
     def profile(
@@ -114,24 +153,48 @@ class Connection:
         kernels_only: bool = False,
     ) -> Profile:
         """In one fresh process, plain runs, profiled runs and the gauge taking turns; at least `runs` of each of the
-        first two, joined kernel by kernel to the tensors of `model`. With `kernels_only` there are no plain runs,
-        and the profile's end-to-end session holds what the kernels took together."""
+        first two, joined kernel by kernel to the tensors of `model`; no kernels where the runtime tells none. With
+        `kernels_only` there are no plain runs, and the profile's end-to-end session holds what the kernels took
+        together."""
         path = check(model)
         if runs < 1:
             raise BadInput(f"A profile of {runs} runs shows nothing. Ask for at least 1.")
+        if kernels_only and self.facts.join is None:
+            raise TargetError(f"{self.target.runtime} tells no kernel times. Profile whole networks on it.")
         made = f"{self._link.folder}/graph.onnx"
-        sent = {"model": self._link.put(path), "gauge": self._gauge()}
+        sent = {"model": self._put(model, shapes), "gauge": self._gauge()}
         asked = {"shapes": plain(shapes), "runs": runs, "graph": made, "kernels_only": kernels_only}
         raw = self._ask("profile", {**sent, **asked}, limit_s(path))
+        gauge_ns = tuple(int(time) for time in raw["gauge_ns"])
+        if raw["kernels"] is None:
+            return Profile((), Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
         with tempfile.TemporaryDirectory(prefix="cutback-graph-") as folder:
             graph = Path(folder, "graph.onnx")
             self._link.fetch(made, graph)
             kernels = join_kernels(self.target.runtime, raw["kernels"], graph, path, plain(shapes))
-        gauge_ns = tuple(int(time) for time in raw["gauge_ns"])
         if kernels_only:
             together = [sum(run) for run in zip(*(kernel.samples_ns for kernel in kernels), strict=True)]
             raw["end_to_end"]["samples_ns"] = together
         return Profile(kernels, Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
+
+    def _binds(self, model: Engine | Path) -> bool:
+        """Whether the model is an ONNX file for a runtime that takes no free dimensions."""
+        return not isinstance(model, Engine) and Path(model).suffix == ".onnx" and self.facts.fixed
+
+    def _put(self, model: Engine | Path, shapes: Mapping[str, Sequence[int]] | None) -> str:
+        """The model on the device, as the runtime there reads it."""
+        if isinstance(model, Engine):
+            return self._link.put(model.path)
+        path = Path(model)
+        bound = plain(shapes) if self._binds(model) else None
+        key = (path.absolute(), path.stat().st_mtime_ns, json.dumps(bound, sort_keys=True))
+        if key not in self._copies:
+            while len(self._copies) >= MOST_COPIES:
+                self._copies.pop(next(iter(self._copies)))[1].cleanup()
+            folder = tempfile.TemporaryDirectory(prefix="cutback-fitted-")
+            self._at_end.enter_context(folder)  # where it was not cleaned up before
+            self._copies[key] = (fitted(path, self._reads, self.target.runtime, bound, Path(folder.name)), folder)
+        return self._link.put(self._copies[key][0])
 
     def _gauge(self) -> str:
         """The gauge's path on the device; written and sent once a connection."""
@@ -143,7 +206,8 @@ class Connection:
     def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float) -> Any:
         number = next(self._numbers)
         target = self.target
-        request = {"id": number, "verb": verb, "runtime": target.runtime, "threads": target.threads}
+        setting = {"runtime": target.runtime, "threads": target.threads, "options": dict(target.options)}
+        request = {"id": number, "verb": verb, **setting}
         line = json.dumps({**request, "silence_s": silence_s, "arguments": arguments}) + "\n"
         try:
             assert self._link.agent.stdin is not None

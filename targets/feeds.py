@@ -65,6 +65,23 @@ def bind(inputs: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]
     return bound
 
 
+def check_feeds(inputs: Sequence[Mapping[str, Any]], feeds: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """`BadInput` unless `feeds` are all the inputs and nothing else, of their dtypes and shapes."""
+    for name in feeds:
+        if name not in {spec["name"] for spec in inputs}:
+            raise BadInput(f"The model has no input {name!r}. Its inputs are: {', '.join(s['name'] for s in inputs)}.")
+    for spec in inputs:
+        name, declared = spec["name"], spec["shape"]
+        if name not in feeds:
+            raise BadInput(f"Input {name!r} is missing. Feed it a {spec['dtype']} tensor of {show(declared)}.")
+        feed = feeds[name]
+        if feed.dtype != np.dtype(spec["dtype"]):
+            raise BadInput(f"Input {name!r} is {spec['dtype']}; it was fed {feed.dtype}.")
+        fits = all(not isinstance(dim, int) or dim == size for dim, size in zip(declared, feed.shape))  # noqa: B905
+        if len(feed.shape) != len(declared) or not fits:
+            raise BadInput(f"Input {name!r} is declared as {show(declared)}; a tensor of {show(feed.shape)} was fed.")
+
+
 def show(shape: Sequence[int | str | None]) -> str:
     return "x".join("?" if dim is None else str(dim) for dim in shape) or "scalar"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from targets.device import Device
 from targets.measurement import Session, interquartile_mean
-from targets.runtimes import JOINS
+from targets.runtimes import facts_of
 
 Shape = tuple[int, ...]
 
@@ -51,7 +51,8 @@ class Profile:
     profiled.
 
     Profiling slows every node: the end-to-end time is never the kernels' sum, and never taken from profiled runs.
-    `gauge_ns`: what the gauge took, in the same turns. Empty where no gauge ran.
+    `gauge_ns`: what the gauge took, in the same turns. Empty where no gauge ran. There are no kernels where the
+    runtime does not tell their times.
     """
 
     kernels: tuple[Kernel, ...]
@@ -99,5 +100,7 @@ def join_kernels(
     runtime: str, raw: Sequence[Mapping[str, Any]], graph: Path, source: Path, shapes: Mapping[str, Sequence[int]]
 ) -> tuple[Kernel, ...]:
     """Raw kernels of a runtime, `graph` (what it ran) and `source` (what it was given) -> kernels."""
-    joined: tuple[Kernel, ...] = importlib.import_module(JOINS[runtime]).join(raw, graph, source, shapes)
+    join = facts_of(runtime).join
+    assert join is not None, f"{runtime} told kernel times, and nothing joins them"
+    joined: tuple[Kernel, ...] = importlib.import_module(join).join(raw, graph, source, shapes)
     return joined

@@ -36,16 +36,18 @@ class Turns(NamedTuple):
 
 def take_turns(
     plain: Callable[[], object] | None,
-    profiled: Callable[[], object],
+    profiled: Callable[[], object] | None,
     gauge: Callable[[], object] | None,
     runs: int,
     on_progress: Callable[[dict[str, Any]], None],
 ) -> Turns:
     """At least `runs` runs a side that count, in at least FEWEST_TURNS turns and SAMPLE_NS, whichever is most; never
     more than MOST_TURNS turns unless `runs` asks for them. Fewer runs than FEWEST_TURNS are taken at their word: one
-    a turn. Without `plain`, only the profiled runs and the gauge take turns."""
+    a turn. A side that is None does not run; one of `plain` and `profiled` has to."""
     sides = [side for side in (gauge, plain, profiled) if side is not None]
-    warm_ups, run_ns = warm_up(sides, plain or profiled)
+    judge = plain or profiled
+    assert judge is not None
+    warm_ups, run_ns = warm_up(sides, judge)
     length = max(1, min(LONGEST_TURN, round(TURN_NS / run_ns)))
     left_out = 1 if length >= FEWEST_SETTLED else 0
     turns = max(FEWEST_TURNS, -(-runs // length))
@@ -60,8 +62,9 @@ def take_turns(
             gauge_ns += [timed(gauge) for _ in range(GAUGE_RUNS)]
         if plain is not None:
             plain_ns += [timed(plain) for _ in range(left_out + length)][left_out:]
-        for _ in range(left_out + length):
-            profiled()
+        if profiled is not None:
+            for _ in range(left_out + length):
+                profiled()
         done += 1
         on_progress({"stage": "profile", "turns": done})
     whole = left_out + length

@@ -1,8 +1,14 @@
 """Target: what a user names when they say where a model shall run."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from targets.errors import BadInput
+from targets.runtimes import RUNTIMES
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+REGIMES = ("as-shipped", "locked")
 
 
 @dataclass(frozen=True)
@@ -11,7 +17,8 @@ class Target:
 
     `transport` and `runtime` are names from the tables in `targets.transports` and `targets.runtimes`. `threads` is
     the number of cores that a model gets, each pinned. `regime` is "as-shipped" (clocks as the device comes) or
-    "locked"; timings of the two are never mixed.
+    "locked"; timings of the two are never mixed. `options`: the runtime's own, such as a provider; they are part of
+    every timing's key.
     """
 
     name: str
@@ -20,14 +27,43 @@ class Target:
     precision: str = "fp32"
     threads: int = 1
     regime: str = "as-shipped"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-BUILT_IN = (Target("local"),)
+BUILT_IN = (
+    Target("local"),
+    *(Target(f"local-{runtime}", runtime=runtime) for runtime in RUNTIMES if runtime != "onnxruntime"),
+)
 
 
-def find_target(name: str) -> Target:
-    """The target of that name. `BadInput` lists the known ones."""
+def find_target(text: str) -> Target:
+    """The target that `text` names: `NAME`, or `NAME:FIELD=VALUE,...` with some of its fields set otherwise; what is no
+    field of a target is an option of the runtime. `BadInput` lists the known ones."""
+    name, _, settings = text.partition(":")
     for target in BUILT_IN:
         if target.name == name:
-            return target
+            return changed(target, text, settings) if settings else target
     raise BadInput(f"There is no target {name!r}. Known targets: {', '.join(target.name for target in BUILT_IN)}.")
+
+
+def changed(target: Target, text: str, settings: str) -> Target:
+    """`target` under the name `text`, with the settings that follow its name there."""
+    known = {each.name for each in fields(Target)} - {"name", "options"}
+    own: dict[str, Any] = {}
+    options = dict(target.options)
+    for setting in settings.split(","):
+        key, equals, value = (part.strip() for part in setting.partition("="))
+        if not (equals and key and value):
+            raise BadInput(f"--target {text!r}: {setting!r} is no FIELD=VALUE, such as threads=2")
+        if key in known:
+            own[key] = value
+        else:
+            options[key] = value
+    if "threads" in own:
+        if not (own["threads"].isascii() and own["threads"].isdigit()):
+            raise BadInput(f"--target {text!r}: threads={own['threads']} is no number of cores")
+        own["threads"] = int(own["threads"])
+    for key, values in (("precision", PRECISIONS), ("regime", REGIMES)):
+        if own.get(key, values[0]) not in values:
+            raise BadInput(f"--target {text!r}: {key} {own[key]!r} is none of {', '.join(values)}")
+    return replace(target, name=text, options=options, **own)

@@ -38,7 +38,8 @@ class Verbs:
         self._loaded: tuple[object, Loaded] | None = None
 
     def device(self) -> dict[str, Any]:
-        return probe.device(self._runtime.stack(), threads=self._runtime.threads, pinned=self._pinned)
+        found = probe.device(self._runtime.stack(), threads=self._runtime.threads, pinned=self._pinned)
+        return {**found, "reads": self._runtime.reads()._asdict()}
 
     def describe(self, model: str) -> list[dict[str, Any]]:
         return self._load(model, optimise=False).inputs()
@@ -65,13 +66,13 @@ class Verbs:
         self.progress({"stage": "profile"})
         watch = Watch(self._cores)
         profiled = self._runtime.profiled(model, shapes, graph)
-        turns = take_turns(plain, profiled.run, steady, runs, self.progress)
+        turns = take_turns(plain, profiled.run if profiled else None, steady, runs, self.progress)
         doubts, voided = watch.stop()
         end_to_end = {"samples_ns": turns.plain_ns, "warm_ups": turns.warm_ups, "doubts": doubts, "voided": voided}
         return {
             "end_to_end": {**end_to_end, "protocol": "in turns"},
             "gauge_ns": turns.gauge_ns,
-            "kernels": profiled.kernels(turns.kept),
+            "kernels": profiled.kernels(turns.kept) if profiled else None,
             "graph": graph,
         }
 
@@ -84,7 +85,8 @@ class Verbs:
         return self._loaded[1]
 
 
-def main(runtime: str, threads: int, cores: list[int]) -> None:
+def main(setting: dict[str, Any], cores: list[int]) -> None:
+    """`setting`: the runtime's name, its threads and its options."""
     die_with_parent()
     answers = claim_stdout()
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -96,7 +98,7 @@ def main(runtime: str, threads: int, cores: list[int]) -> None:
         say = functools.partial(answer, answers, request["id"])
         try:
             if verbs is None:
-                verbs = Verbs(open_runtime(runtime, threads), cores, pinned)
+                verbs = Verbs(open_runtime(**setting), cores, pinned)
             verbs.progress = functools.partial(say, "event")
             say("result", getattr(verbs, request["verb"])(**request["arguments"]))  # the agent has checked the verb
         except Exception as failure:  # noqa: BLE001 -- the boundary of the process: all goes to the host, by kind

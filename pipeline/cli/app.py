@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli import db
+from pipeline.cli.build import build_command
 from pipeline.cli.compress import compress_command, run_command
 from pipeline.cli.device import predict_command, profile_command, targets_command
 from pipeline.cli.measuring import measure_command
@@ -33,6 +34,10 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
             "cutback prune net.onnx -o half.onnx --keep 0.5 --criterion l2 --plan plan.json --masked masked.onnx",
             'cutback prune net.onnx -o fast.onnx --goal "latency<=0.5x" --target local',
         ),
+    ),
+    "build": (
+        build_command,
+        ("cutback build net.onnx -o net-engine", "cutback build net.onnx --target local:threads=2 -o wide --json"),
     ),
     "profile": (profile_command, ("cutback profile net.onnx --target local",)),
     "predict": (predict_command, ("cutback predict net.onnx --plan plan.json --target local --json",)),

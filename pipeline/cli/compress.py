@@ -96,9 +96,7 @@ def compress_command(
     ] = None,
     allocator: options.Allocator = "exact",
     floor: options.Floor = None,
-    no_vanish: Annotated[
-        bool, typer.Option("--no-vanish", help="Leave something of every residual branch.", rich_help_panel="Widths")
-    ] = False,
+    no_vanish: options.NoVanish = False,
     inexact: options.Inexact = None,
     blocks: options.BlocksOption = "auto",
     include: options.Include = None,

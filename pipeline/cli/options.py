@@ -114,6 +114,9 @@ BlocksOption = Annotated[
         rich_help_panel="Widths",
     ),
 ]
+NoVanish = Annotated[
+    bool, typer.Option("--no-vanish", help="Leave something of every residual branch.", rich_help_panel="Widths")
+]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(

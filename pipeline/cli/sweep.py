@@ -58,9 +58,7 @@ def sweep_command(
         ),
     ] = None,
     floor: options.Floor = None,
-    no_vanish: Annotated[
-        bool, typer.Option("--no-vanish", help="Leave something of every residual branch.", rich_help_panel="Widths")
-    ] = False,
+    no_vanish: options.NoVanish = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
     inexact: options.Inexact = None,

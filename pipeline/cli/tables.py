@@ -57,6 +57,18 @@ def interval(low: Any, high: Any, unit: str = "") -> str:
     )
 
 
+def print_build(result: Mapping[str, Any]) -> None:
+    out = console()
+    out.print(
+        f"{escape(result['engine'])}: {count(result['bytes'])}B, built by {result['runtime']} on "
+        f"{escape(result['target'])} in {result['seconds']:.1f} s",
+        soft_wrap=True,
+    )
+    if result["difference"] is not None:
+        out.print(f"outputs differ from the network's by {result['difference']:.2g} (relative)", soft_wrap=True)
+    print_doubts(out, result["doubts"])
+
+
 def reduction(before: Any, after: Any) -> str:
     return f"{before / after:.2f}x less" if before and after else ""
 

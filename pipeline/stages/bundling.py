@@ -43,17 +43,18 @@ def write_bundle(
     """Write everything into `folder`/.work/bundle, then move it to its place, the manifest last: a folder with a
     manifest is whole, and a disk that is full leaves an earlier bundle as it was. Returns the manifest.
 
-    `model.onnx` is the cut network (with `model.onnx.data` beside it where it is over 2 GB), `engine.onnx` what was
-    built of it for the target.
+    `model.onnx` is the cut network (with `model.onnx.data` beside it where it is over 2 GB), `engine`, with its
+    runtime's suffix, what was built of it for the target.
     """
     staged = folder / ".work" / "bundle"
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     save(model, staged / "model.onnx")
-    shutil.copyfile(built.engine.path, staged / "engine.onnx")
+    engine = f"engine{built.engine.path.suffix}"
+    shutil.copyfile(built.engine.path, staged / engine)
     _write_golden(staged / "golden.npz", built)
     write_json(staged / "plan.json", plan)
-    write_text(staged / "run.py", RUN.format(engine="engine.onnx", threads=report["target"]["threads"]))
+    write_text(staged / "run.py", RUN.format(engine=engine, threads=report["target"]["threads"]))
     write_report(report, staged)
     files = sorted(path.name for path in staged.iterdir())
     manifest = plain(_manifest(model, report, {name: file_digest(staged / name) for name in files}))

@@ -212,7 +212,7 @@ def _describe_kernels(kernels: Sequence[Kernel]) -> list[dict[str, Any]]:
 
 def _engine(job: Job, built: Built) -> dict[str, Any]:
     return {
-        "path": "engine.onnx",
+        "path": f"engine{built.engine.path.suffix}",
         "sha256": built.engine.sha256,
         "runtime": built.engine.runtime,
         "precision": job.connection.target.precision,

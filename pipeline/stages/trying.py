@@ -48,7 +48,7 @@ def try_plan(
     opened, space = bench.opened, bench.space
     path = bench.folder / "round.onnx"
     save(cut_to(opened.model, opened.channels, plan, space.constants, rewrite=space.rewrite), path)
-    engine = bench.connection.build(path, bench.folder / "round-engine.onnx")
+    engine = bench.connection.build(path, bench.folder / "round-engine", shapes=opened.model.bound)
     most = MOST_BATCHES_QUICK if bench.quick else MOST_BATCHES
     before, after = measure_until_narrow(
         bench.base, engine, bench.connection, bound, opened.model.bound, most=most, quick=bench.quick,

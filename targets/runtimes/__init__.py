@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import importlib
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence
 
 from targets.errors import BadInput
 
@@ -12,14 +12,36 @@ if TYPE_CHECKING:  # numpy comes with a runtime: this module must import where t
     import numpy as np
 
 Tensors = Mapping[str, "np.ndarray[Any, Any]"]
+Shapes = Mapping[str, Sequence[int]]
 
-RUNTIMES = {  # name -> module with `start(threads) -> Runtime`; imported when asked for
-    "onnxruntime": "targets.runtimes.onnxruntime",
+
+class Facts(NamedTuple):
+    """What the host has to know of a runtime, which need not be installed there."""
+
+    module: str  # device side, with `start(threads, options) -> Runtime`; imported when asked for
+    join: str | None  # host side, with `join(raw, graph, source, shapes) -> kernels`; None: it tells no kernel times
+    suffix: str  # of its engines, each one file
+    fixed: bool = True  # it is only given models without free dimensions: the host binds them
+    runs: bool = True  # False: it builds engines for devices that are not here, and runs none
+
+
+RUNTIMES: Mapping[str, Facts] = {
+    "onnxruntime": Facts(
+        "targets.runtimes.onnxruntime", join="targets.runtimes.onnxruntime_kernels", suffix=".onnx", fixed=False
+    ),
+    "mnn": Facts("targets.runtimes.mnn", join="targets.runtimes.mnn_kernels", suffix=".mnn"),
+    "ncnn": Facts("targets.runtimes.ncnn", join=None, suffix=".ncnn.zip"),
+    "openvino": Facts("targets.runtimes.openvino", join="targets.runtimes.openvino_kernels", suffix=".blob"),
+    "tensorrt": Facts("targets.runtimes.tensorrt", join="targets.runtimes.tensorrt_kernels", suffix=".engine"),
+    "tensorrt-rtx": Facts("targets.runtimes.tensorrt_rtx", join=None, suffix=".rtx.engine", runs=False),
 }
 
-JOINS = {  # name -> host-side module with `join(raw, graph, source, ...) -> kernels`; may import onnx
-    "onnxruntime": "targets.runtimes.onnxruntime_kernels",
-}
+
+class Reads(NamedTuple):
+    """The newest ONNX that a runtime takes; the host converts what is newer, or refuses it."""
+
+    opset: int
+    ir: int
 
 
 class Loaded(abc.ABC):
@@ -34,7 +56,7 @@ class Loaded(abc.ABC):
         """All outputs by name, owned by the caller. `BadInput` when the feeds do not fit."""
 
     @abc.abstractmethod
-    def runner(self, shapes: Mapping[str, Sequence[int]]) -> Callable[[], object]:
+    def runner(self, shapes: Shapes) -> Callable[[], object]:
         """One run on fixed random feeds, with as little around it as the runtime allows: what is timed."""
 
 
@@ -52,7 +74,11 @@ class Profiled(abc.ABC):
 
 
 class Runtime(abc.ABC):
-    """An engine that runs models in this process. Opening it has imported it."""
+    """An engine that runs models in this process. Opening it has imported it.
+
+    A model is an ONNX file or an engine of this runtime, told apart by the suffix. `shapes` binds free dimensions of
+    inputs (unset batch: 1); where the facts say `fixed`, there are none.
+    """
 
     threads: int
 
@@ -61,21 +87,39 @@ class Runtime(abc.ABC):
         """Runtime, version, provider and options: whatever changes which kernels run."""
 
     @abc.abstractmethod
+    def reads(self) -> Reads:
+        """The newest ONNX that this version takes."""
+
+    @abc.abstractmethod
     def load(self, model: str, optimise: bool) -> Loaded:
-        """`BadInput` when the file is no model, `TargetError` when this runtime cannot take it."""
+        """`BadInput` when the file is no model, `TargetError` when this runtime cannot take it: with the node's name
+        where it is one node's fault. `optimise` False: as it is written, as far as the runtime can be told so."""
 
     @abc.abstractmethod
     def build(self, model: str, output: str, optimise: bool) -> None:
         """Write an engine that was seen to load again. `output` appears whole or not at all."""
 
     @abc.abstractmethod
-    def profiled(self, model: str, shapes: Mapping[str, Sequence[int]], graph: str) -> Profiled:
-        """The model loaded with profiling on, on fixed random feeds. Writes what the host's join needs to `graph`."""
+    def profiled(self, model: str, shapes: Shapes, graph: str) -> Profiled | None:
+        """The model loaded with profiling on, on fixed random feeds. Writes what the host's join needs to `graph`.
+        None: this runtime tells no kernel times."""
 
 
-def open_runtime(name: str, threads: int) -> Runtime:
-    """`RuntimeMissing` when it is not installed here."""
+def facts_of(name: str) -> Facts:
     if name not in RUNTIMES:
         raise BadInput(f"There is no runtime {name!r}. Known: {', '.join(RUNTIMES)}.")
-    opened: Runtime = importlib.import_module(RUNTIMES[name]).start(threads)
+    return RUNTIMES[name]
+
+
+def open_runtime(name: str, threads: int, options: Mapping[str, Any]) -> Runtime:
+    """`RuntimeMissing` when it is not installed here; `BadInput` for an option that it does not have."""
+    opened: Runtime = importlib.import_module(facts_of(name).module).start(threads, options)
     return opened
+
+
+def only(options: Mapping[str, Any], known: Sequence[str], runtime: str) -> None:
+    """`BadInput` for an option that is not `known`."""
+    for name in options:
+        if name not in known:
+            has = f"It has: {', '.join(known)}." if known else "It has none."
+            raise BadInput(f"The runtime {runtime} has no option {name!r}. {has}")

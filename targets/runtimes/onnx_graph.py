@@ -24,6 +24,17 @@ class Graph:
                 self.readers.setdefault(name, []).append(node)
         self.inputs = frozenset(value.name for value in model.graph.input) - self.constants.keys()
         self.tensors = self.inputs | self.constants.keys() | self.producer.keys()
+        self.varying = frozenset(self._made_from_inputs())
+
+    def _made_from_inputs(self) -> set[str]:
+        """The tensors that hang on an input; others are known before the first run."""
+        known, found = set(self.inputs), set()
+        for node in self.nodes:
+            if not known.isdisjoint(node.input):
+                made = {output for output in node.output if output}
+                known |= made
+                found |= made
+        return found
 
     def between(self, inputs: set[str], outputs: set[str], stops: set[str]) -> tuple[onnx.NodeProto, ...] | None:
         """The nodes that turn `inputs` into `outputs`, in order. None when the way back from the outputs meets one of
@@ -50,10 +61,8 @@ class Graph:
 def infer_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor that ONNX can tell, free dimensions bound as a runtime binds them. Consumes `model`."""
     graph = model.graph
-    constants = {initialiser.name for initialiser in graph.initializer}
-    values = {value.name: value for value in graph.input if value.name not in constants}
-    specs = [{"name": name, "shape": dims(value)} for name, value in values.items()]
-    for name, bound in bind(specs, shapes).items():
+    values = {value.name: value for value in graph.input}
+    for name, bound in bind(specs_of(graph), shapes).items():
         for dim, size in zip(values[name].type.tensor_type.shape.dim, bound, strict=True):
             dim.dim_value = size
     large = [tensor for tensor in graph.initializer if elements(tensor) > LARGEST_SHAPE_CONSTANT]
@@ -69,6 +78,20 @@ def infer_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) ->
         if value.type.tensor_type.HasField("shape") and all(isinstance(dim, int) for dim in shape):
             found[value.name] = tuple(dim for dim in shape if isinstance(dim, int))
     return found
+
+
+def specs_of(graph: onnx.GraphProto) -> list[dict[str, Any]]:
+    """`{"name", "shape", "dtype"}` of the inputs that are no weights, as `Loaded.inputs` has them."""
+    constants = {initialiser.name for initialiser in graph.initializer}
+    return [
+        {
+            "name": value.name,
+            "shape": dims(value),
+            "dtype": onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+        }
+        for value in graph.input
+        if value.name not in constants and value.type.HasField("tensor_type")
+    ]
 
 
 def dims(value: onnx.ValueInfoProto) -> list[int | str | None]:

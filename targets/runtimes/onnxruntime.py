@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 from targets.errors import BadInput, RuntimeMissing, TargetError
 from targets.protocol import one_line
-from targets.runtimes import Loaded, Profiled, Runtime, Tensors
+from targets.runtimes import Loaded, Profiled, Reads, Runtime, Shapes, Tensors, only
 
 if TYPE_CHECKING:  # numpy comes with the runtime: without it, the runtime is what is missing
     import numpy as np
@@ -28,10 +28,19 @@ DTYPES = {
     "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
 }  # fmt: skip
 
+# The smallest model there is, a Relu, without its versions: which ones a release takes, it is asked itself.
+RELU = (
+    b'\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01"
+)
+OLDEST = Reads(opset=15, ir=8)  # of the releases that are supported
+NEWEST = Reads(opset=40, ir=30)  # far beyond what there is
+
 NOT_A_MODEL = ("InvalidProtobuf", "NoSuchFile", "NoModel", "InvalidArgument")  # the file's fault, not the runtime's
 
 
-def start(threads: int) -> Runtime:
+def start(threads: int, options: Mapping[str, Any]) -> Runtime:
+    only(options, (), "onnxruntime")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on it reports home unless told not to, before the import
     try:
         import onnxruntime
@@ -56,6 +65,11 @@ class OnnxRuntime(Runtime):
             "options": {"optimisation": "all", "execution": "sequential", "inter_op": 1, "spinning": True},
         }
 
+    def reads(self) -> Reads:
+        opset = next((n for n in range(NEWEST.opset, OLDEST.opset, -1) if self._takes(n, OLDEST.ir)), OLDEST.opset)
+        ir = next((n for n in range(NEWEST.ir, OLDEST.ir, -1) if self._takes(OLDEST.opset, n)), OLDEST.ir)
+        return Reads(opset, ir)
+
     def load(self, model: str, optimise: bool) -> Loaded:
         return Session(self._session(model, self._options(optimise)))
 
@@ -70,7 +84,7 @@ class OnnxRuntime(Runtime):
         finally:
             remove(Path(beside))
 
-    def profiled(self, model: str, shapes: Mapping[str, Sequence[int]], graph: str) -> Profiled:
+    def profiled(self, model: str, shapes: Shapes, graph: str) -> Profiled:
         options = self._options(True)
         options.enable_profiling = True
         options.profile_file_prefix = graph
@@ -82,6 +96,16 @@ class OnnxRuntime(Runtime):
         session = self._session(model, options)
         remove(weights)
         return ProfiledSession(session, shapes)
+
+    def _takes(self, opset: int, ir: int) -> bool:
+        relu = bytes([8, ir, 0x3A, len(RELU)]) + RELU + bytes([0x42, 4, 0x0A, 0, 0x10, opset])
+        options = self._package.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            self._package.InferenceSession(relu, options, providers=[PROVIDER])
+        except Exception:  # noqa: BLE001 -- its kinds of failure are not importable by name, and each is an answer
+            return False
+        return True
 
     def _options(self, optimise: bool) -> Any:
         package = self._package
@@ -127,7 +151,7 @@ class Session(Loaded):
             kind = BadInput if unfit else TargetError
             raise kind(f"ONNX Runtime could not run the model: {one_line(str(failure))}") from failure
 
-    def runner(self, shapes: Mapping[str, Sequence[int]]) -> Callable[[], object]:
+    def runner(self, shapes: Shapes) -> Callable[[], object]:
         from targets.feeds import random_feeds
 
         feeds = random_feeds(self.inputs(), shapes)
@@ -138,7 +162,7 @@ class Session(Loaded):
 
 
 class ProfiledSession(Profiled):
-    def __init__(self, session: Any, shapes: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, session: Any, shapes: Shapes) -> None:
         self._session = session
         self._run = Session(session).runner(shapes)  # which runs once
 

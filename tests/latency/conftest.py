@@ -20,7 +20,7 @@ WIDTH = 32
 BRIEF = 4  # runs a profile: what is claimed here does not hang on how steady times are
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _brief() -> Iterator[None]:
     """Everything really runs, only not as often."""
     with pytest.MonkeyPatch.context() as patch:
@@ -29,7 +29,7 @@ def _brief() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def connection() -> Iterator[Connection]:
     with connect(Target("local")) as opened:
         yield opened
@@ -51,7 +51,7 @@ class Profiled:
     second: NetworkProfile
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def profiled(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Profiled:
     model = residual(WIDTH)
     channels = couple(model)

@@ -1,0 +1,142 @@
+"""The little of CUDA that running an engine needs: is there a GPU, and memory on it (device side).
+
+Through pycuda, or through cuda-bindings where pycuda is absent. Whether there is a GPU is asked of the driver itself,
+before anything is imported that would end the process without one.
+"""
+
+from __future__ import annotations
+
+import abc
+import ctypes
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from targets.errors import RuntimeMissing, TargetError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DRIVER = "libcuda.so.1"
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+
+
+def require_gpu(runtime: str) -> None:
+    """`TargetError` unless the driver says that there is a GPU."""
+    try:
+        driver = ctypes.CDLL(DRIVER)
+    except OSError as failure:
+        raise TargetError(
+            f"{runtime} needs an NVIDIA GPU, and this machine has no driver for one ({DRIVER} cannot be loaded). Run "
+            "it on the GPU's own machine."
+        ) from failure
+    status, count = driver.cuInit(0), ctypes.c_int(0)
+    if status == 0:
+        status = driver.cuDeviceGetCount(ctypes.byref(count))
+    if status not in (0, NO_DEVICE):
+        raise TargetError(f"{runtime} needs an NVIDIA GPU; the driver here fails with CUDA error {status}.")
+    if status == NO_DEVICE or count.value == 0:
+        raise TargetError(f"{runtime} needs an NVIDIA GPU, and the driver finds none here.")
+
+
+class Gpu(abc.ABC):
+    """The first GPU, its primary context, and one stream. Everything on it is freed with the process."""
+
+    name: str
+    capability: str  # such as "8.7"
+    stream: int  # its handle
+
+    @abc.abstractmethod
+    def allocate(self, nbytes: int) -> int:
+        """The address of so many bytes."""
+
+    @abc.abstractmethod
+    def upload(self, address: int, values: np.ndarray[Any, Any]) -> None: ...
+
+    @abc.abstractmethod
+    def download(self, values: np.ndarray[Any, Any], address: int) -> None: ...
+
+    @abc.abstractmethod
+    def wait(self) -> None:
+        """Until the stream is empty."""
+
+
+class WithPycuda(Gpu):
+    def __init__(self, driver: Any) -> None:
+        driver.init()
+        device = driver.Device(0)
+        self._driver = driver
+        self._context = device.retain_primary_context()
+        self._context.push()
+        self._stream = driver.Stream()
+        self._held: list[Any] = []
+        self.name = device.name()
+        self.capability = ".".join(map(str, device.compute_capability()))
+        self.stream = self._stream.handle
+
+    def allocate(self, nbytes: int) -> int:
+        self._held.append(self._driver.mem_alloc(nbytes))
+        return int(self._held[-1])
+
+    def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        self._driver.memcpy_htod(address, values)
+
+    def download(self, values: np.ndarray[Any, Any], address: int) -> None:
+        self._driver.memcpy_dtoh(values, address)
+
+    def wait(self) -> None:
+        self._stream.synchronize()
+
+
+class WithBindings(Gpu):
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+        self._ask(driver.cuInit(0))
+        (device,) = self._ask(driver.cuDeviceGet(0))
+        (context,) = self._ask(driver.cuDevicePrimaryCtxRetain(device))
+        self._ask(driver.cuCtxSetCurrent(context))
+        (self._stream,) = self._ask(driver.cuStreamCreate(0))
+        (name,) = self._ask(driver.cuDeviceGetName(256, device))
+        kinds = driver.CUdevice_attribute
+        parts = (
+            kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        )
+        self.name = name.split(b"\0")[0].decode()
+        self.capability = ".".join(str(self._ask(driver.cuDeviceGetAttribute(part, device))[0]) for part in parts)
+        self.stream = int(self._stream)
+
+    def allocate(self, nbytes: int) -> int:
+        (address,) = self._ask(self._driver.cuMemAlloc(nbytes))
+        return int(address)
+
+    def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        self._ask(self._driver.cuMemcpyHtoD(address, values.ctypes.data, values.nbytes))
+
+    def download(self, values: np.ndarray[Any, Any], address: int) -> None:
+        self._ask(self._driver.cuMemcpyDtoH(values.ctypes.data, address, values.nbytes))
+
+    def wait(self) -> None:
+        self._ask(self._driver.cuStreamSynchronize(self._stream))
+
+    def _ask(self, answer: tuple[Any, ...]) -> tuple[Any, ...]:
+        status, *found = answer
+        if int(status) != 0:
+            raise TargetError(f"The GPU fails: {status.name}. See nvidia-smi there.")
+        return tuple(found)
+
+
+WAYS = (("pycuda.driver", WithPycuda), ("cuda.bindings.driver", WithBindings))
+
+
+def open_gpu(runtime: str) -> Gpu:
+    require_gpu(runtime)
+    for module, way in WAYS:
+        try:
+            return way(importlib.import_module(module))
+        except ImportError:
+            continue
+    raise RuntimeMissing(
+        f"{runtime} needs pycuda or cuda-bindings for memory on the GPU. "
+        f"Run there: {sys.executable} -m pip install cuda-bindings"
+    )
