@@ -12,7 +12,7 @@ from targets.errors import BadInput, TargetError
 from targets.feeds import bind
 from targets.protocol import one_line
 from targets.runtimes import Reads
-from targets.runtimes.onnx_graph import specs_of
+from targets.runtimes.onnx_inputs import specs_of
 
 STANDARD = ("", "ai.onnx")
 LARGEST_BYTES = 2**31 - 1  # of one protobuf message, which is what is rewritten

@@ -166,7 +166,7 @@ def convert(model: Path, folder: Path) -> Path:
         raise RuntimeMissing(f"Converting to ncnn needs onnx: {sys.executable} -m pip install onnx") from missing
     if program is None:
         raise RuntimeMissing(f"Converting to ncnn needs pnnx: {sys.executable} -m pip install --no-deps pnnx")
-    from targets.runtimes.onnx_graph import dims, specs_of
+    from targets.runtimes.onnx_inputs import dims, specs_of
 
     try:
         given = onnx.load(str(model))

@@ -6,6 +6,7 @@ from typing import Any
 import onnx
 
 from targets.feeds import bind
+from targets.runtimes.onnx_inputs import dims, specs_of
 
 LARGEST_SHAPE_CONSTANT = 1024  # elements; what shape arithmetic reads is small, weights are not needed for shapes
 
@@ -78,27 +79,6 @@ def infer_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) ->
         if value.type.tensor_type.HasField("shape") and all(isinstance(dim, int) for dim in shape):
             found[value.name] = tuple(dim for dim in shape if isinstance(dim, int))
     return found
-
-
-def specs_of(graph: onnx.GraphProto) -> list[dict[str, Any]]:
-    """`{"name", "shape", "dtype"}` of the inputs that are no weights, as `Loaded.inputs` has them."""
-    constants = {initialiser.name for initialiser in graph.initializer}
-    return [
-        {
-            "name": value.name,
-            "shape": dims(value),
-            "dtype": onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
-        }
-        for value in graph.input
-        if value.name not in constants and value.type.HasField("tensor_type")
-    ]
-
-
-def dims(value: onnx.ValueInfoProto) -> list[int | str | None]:
-    return [
-        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None)
-        for dim in value.type.tensor_type.shape.dim
-    ]
 
 
 def elements(tensor: onnx.TensorProto) -> int:

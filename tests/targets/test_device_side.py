@@ -22,10 +22,12 @@ DEVICE_SIDE = [
             "probe.py",
             "pairing.py",
             "runtimes/__init__.py",
-            "runtimes/onnxruntime.py",
+            *(f"runtimes/{name}.py" for name in ("cuda", "mnn", "ncnn", "onnx_inputs", "onnxruntime", "openvino")),
+            *(f"runtimes/{name}.py" for name in ("tensorrt", "tensorrt_rtx")),
         )
     ),
 ]
+PACKAGES = ("MNN", "_tools", "ncnn", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 OWN = {f"targets.{path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}" for path in DEVICE_SIDE}
 
 
@@ -46,7 +48,7 @@ def test_it_parses_as_python_3_8_and_imports_what_a_device_has(path: Path) -> No
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
     own = {name.removesuffix(".__init__") for name in OWN}
     for name in imported(tree):
-        known = name.partition(".")[0] in {*sys.stdlib_module_names, "numpy", "onnxruntime"}
+        known = name.partition(".")[0] in {*sys.stdlib_module_names, "numpy", *PACKAGES}
         assert known or name in own, name
 
 
