@@ -59,7 +59,7 @@ def mse(histogram: Histogram) -> Range:
     whole = minmax(histogram)
     centres, weights = histogram.centres, histogram.counts / histogram.counts.sum()
     best, least = whole, np.inf
-    for share in np.linspace(1, 1 / CANDIDATES, CANDIDATES):
+    for share in np.linspace(1, 1 / CANDIDATES, CANDIDATES).tolist():
         tried = Range(whole.low * share, whole.high * share)
         step = (tried.high - tried.low) / (STEPS - 1)
         rounded = np.clip(np.round(centres / step) * step, tried.low, tried.high)

@@ -6,9 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from calibration.batches import take
+from calibration.preprocessing import Preprocessing
 from pipeline.graph.model import load
+from pipeline.lowering import connect
+from pipeline.recipe import Calibration
 from pipeline.stages.building import build_and_check
-from targets.connection import connect
+from pipeline.stages.opening import open_samples
+from pipeline.stages.quantizing import in_sixteen_bits, quantise, scheme_for
 from targets.errors import BadInput
 from targets.target import find_target
 
@@ -21,16 +26,34 @@ def build(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     target: str = "local",
+    precision: str = "fp32",
+    data: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    calibration: Calibration | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the engine to `output` (with the runtime's suffix), run it on the device on random inputs, and compare with
-    the graph run unoptimised. `difference`: relative, of the outputs; `seconds`: of the build and the check."""
+    the graph run unoptimised. `difference`: relative, of the outputs; `seconds`: of the build and the check.
+
+    `precision`: fp32 leaves the graph as it is; fp16 and bf16 cast it; int8 calibrates it on `data`.
+    """
+    if precision == "int8" and data is None:
+        raise BadInput("int8 needs data to calibrate with. Give --data.")
     report = on_progress or (lambda done, total, note: None)
     opened = load(Path(model), shapes)
+    wants = calibration or Calibration()
     with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-build-") as folder:
         if connection.engine_path(output).absolute() == Path(model).absolute():
             raise BadInput(f"The engine would overwrite {model}. Choose another --output.")
+        if precision == "int8" and data is not None:
+            samples = take(open_samples(opened, data, preprocessing), wants.samples, seed=seed)
+            scheme = scheme_for(connection.target.runtime, connection.device)
+            opened = quantise(
+                opened, samples, scheme, method=wants.ranges, exclude=wants.exclude, on_progress=on_progress
+            ).model
+        elif precision != "fp32":
+            opened = in_sixteen_bits(opened, precision)
         report(0, 1, f"building with {connection.target.runtime}")
         begun = time.perf_counter()
         built = build_and_check(opened, Path(folder, "model.onnx"), output, connection, seed)
@@ -43,6 +66,7 @@ def build(
         "device": device,
         "engine": str(built.engine.path),
         "runtime": built.engine.runtime,
+        "precision": precision,
         "sha256": built.engine.sha256,
         "bytes": built.engine.path.stat().st_size,
         "difference": built.difference,

@@ -1,6 +1,6 @@
 """From a trained network and a goal to a bundle: every stage in order, each kept as it finishes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,29 +12,32 @@ from pipeline.graph.rewrite import rewritten
 from pipeline.job import Job, Progress, file_identity
 from pipeline.latency.profiling import NetworkProfile, PlanSpace, profile_network
 from pipeline.latency.stored import from_json, to_json
+from pipeline.lowering import connect
 from pipeline.recipe import Recipe
 from pipeline.round import Cut, accuracy_stage, after, cut_once, recovered_with, uncut
 from pipeline.stages.allocating import paper_budgets
 from pipeline.stages.building import build_and_check
 from pipeline.stages.bundling import write_bundle
 from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samples
+from pipeline.stages.precisions import first_look, said_of, variants_of
 from pipeline.stages.putting_back import as_opened, fold_again, put_back, to_put_back
 from pipeline.stages.reporting import Outcome, describe
 from pipeline.stages.stepping import steps_to
 from pipeline.stages.sweeping import SHARES, describe_choice, quickly, sweep_budgets
 from pipeline.stages.timing import compare, time_rewrites
 from pipeline.workspace import Workspace
-from targets.connection import connect
 from targets.profiles.store import ProfileStore
 from targets.target import find_target
 
 
-def compress(recipe: Recipe, *, on_progress: Progress | None = None) -> dict[str, Any]:
+def compress(
+    recipe: Recipe, *, on_progress: Progress | None = None, on_finding: Callable[[str], None] | None = None
+) -> dict[str, Any]:
     """Meet the goal as measured on the target, and write the bundle to `recipe.output`. Returns the report.
 
     Stages that finished in an earlier, killed run of the same recipe are read back from `recipe.output`/.work. Raises
     GoalNotMet when no plan reaches the goal; a final measurement or accuracy that misses is in the report as `met`
-    False with `failures`.
+    False with `failures`. `on_finding` gets a sentence for what is worth knowing before all is done.
     """
     goal = parse_goal(recipe.goal)
     opened = open_model(recipe.model, recipe.shapes, recipe.example_inputs, blocks=recipe.blocks)
@@ -46,7 +49,7 @@ def compress(recipe: Recipe, *, on_progress: Progress | None = None) -> dict[str
         connection = stack.enter_context(connect(target))
         job = Job(
             recipe, goal, opened, groups, data, validation, connection, ProfileStore(recipe.db),
-            Workspace(recipe.output / ".work"), on_progress,
+            Workspace(recipe.output / ".work"), on_progress, on_finding=on_finding,
         )  # fmt: skip
         return _compress(job)
 
@@ -56,6 +59,9 @@ def _compress(job: Job) -> dict[str, Any]:
         job.opened.model, job.work.folder / "uncut.onnx", job.work.folder / "uncut-engine", job.connection
     )
     before = accuracy_stage(job, "accuracy-before", job.opened.model, {})
+    uncut_rows = first_look(job, base, before)
+    for sentence in said_of(uncut_rows):
+        job.say(sentence)
     rewriting = _rewriting(job)
     batchnorm, normalised = _put_back(job)
     job = replace(job, rewrite=rewriting["used"], normalised=normalised)
@@ -71,12 +77,14 @@ def _compress(job: Job) -> dict[str, Any]:
     accuracy = accuracy_stage(job, "accuracy-after", final, {**last.made_of, **job.recovering})
     cuts[-1] = recovered_with(last, accuracy)
     built = build_and_check(final, job.work.folder / "final.onnx", job.work.folder / "final-engine", job.connection)
+    variants = variants_of(job, final, "cut", {**last.made_of, **job.recovering})
+    engines = [variant.built for variant in variants if variant.built]
     outcome = Outcome(
-        base, built, profile, tuple(cuts), rewriting, {**batchnorm, **folding}, compare(job, base, built), before,
-        _sweep(job, cuts[0], profile),
+        base, built, profile, tuple(cuts), rewriting, {**batchnorm, **folding}, compare(job, base, built, engines),
+        before, _sweep(job, cuts[0], profile), variants, tuple(uncut_rows),
     )  # fmt: skip
     report = describe(job, outcome)
-    write_bundle(job.recipe.output, final, last.plan, built, report)
+    write_bundle(job.recipe.output, final, last.plan, built, report, variants)
     return report
 
 

@@ -34,6 +34,12 @@ class Job:
     rewrite: bool = False
     normalised: Opened | None = None
     """`opened` with batch-norm put back, where it was: this one is scored, cut and trained, that one is timed."""
+    on_finding: Callable[[str], None] | None = None
+
+    def say(self, finding: str) -> None:
+        """A sentence for whoever waits."""
+        if self.on_finding:
+            self.on_finding(finding)
 
     @property
     def trained(self) -> Opened:

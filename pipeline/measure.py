@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.graph.model import load, save
-from targets.connection import Connection, Engine, connect
+from pipeline.lowering import connect
+from targets.connection import Connection, Engine
 from targets.errors import BadInput
 from targets.measure import measure as measure_sessions
 from targets.measurement import Measurement, ratio

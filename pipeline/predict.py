@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.graph.cut import whole
 from pipeline.latency.profiling import profile_network
+from pipeline.lowering import connect
 from pipeline.plan import read_blocks, read_plan
 from pipeline.stages.opening import groups_to_cut, open_model
-from targets.connection import connect
 from targets.profiles.borrow import borrowed, open_profiles
 from targets.target import find_target
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pipeline.latency.profiling import NetworkProfile, profile_network
 from pipeline.latency.table import family_key
+from pipeline.lowering import connect
 from pipeline.stages.opening import groups_to_cut, open_model
-from targets.connection import connect
 from targets.profiles.borrow import borrowed, open_profiles
 from targets.target import find_target
 

@@ -17,6 +17,7 @@ from pipeline.graph.labels import Blocks
 from pipeline.graph.model import save
 from pipeline.importance import default_normalisation
 from pipeline.latency.profiling import PlanSpace, profile_network
+from pipeline.lowering import connect
 from pipeline.plan import describe_plan, write_plan
 from pipeline.stages.absorbing import absorb_means
 from pipeline.stages.allocating import Decision, decide_on_device, decide_on_paper
@@ -25,7 +26,6 @@ from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samp
 from pipeline.stages.problem import even_candidates
 from pipeline.stages.scoring import Scores, best_channels, score_channels
 from pipeline.stages.trial import NetworkTrial
-from targets.connection import connect
 from targets.errors import BadInput
 from targets.profiles.store import ProfileStore
 from targets.target import find_target

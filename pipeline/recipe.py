@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,6 +39,15 @@ class Regularisation(Part):
 
     cost: Literal["none", "flops", "params", "memory", "bytes", "latency"] = "none"
     strength: NotNegative = 0.0
+
+
+class Calibration(Part):
+    """Of int8: which samples its ranges are found on, and how."""
+
+    ranges: Literal["min-max", "entropy", "percentile", "mse"] = "entropy"
+    samples: PositiveInt = 512
+    exclude: tuple[str, ...] = ()
+    """Patterns (`*`, `?`) of nodes that stay in floating point."""
 
 
 class Recipe(Part):
@@ -93,6 +102,10 @@ class Recipe(Part):
     as if it had it, and is trained), or left as it is given."""
     recovery: RecoveryConfig | None
     """null: none. Left out: the defaults above where there is data, none without."""
+    precisions: tuple[Literal["fp32", "fp16", "bf16", "int8"], ...] | None = None
+    """Engines to build beside fp32 and measure; null: those that the runtime has kernels for, int8 where there is
+    data."""
+    calibration: Calibration = Calibration()
     db: str | None = None
     seed: int = 0
     sessions: Annotated[int, Field(ge=2)] = 10
@@ -175,6 +188,15 @@ class Recipe(Part):
         """SHA-256 over every field but where results are kept; the order of fields in a file does not matter."""
         fields = self.model_dump(mode="json", exclude=set(PLACES))
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def make_calibration(ranges: str | None, exclude: Sequence[str] | None) -> Calibration:
+    """From the command line; BadInput in one line."""
+    fields = {"ranges": ranges, "exclude": exclude}
+    try:
+        return Calibration.model_validate({name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        raise BadInput(f"command line: {describe(error.errors()[0], {'ranges': '--ranges'})}") from error
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -267,6 +289,7 @@ KNOWN: dict[str, list[str]] = {
     "": [field.alias or name for name, field in Recipe.model_fields.items()],
     "preprocessing": [field.name for field in dataclasses.fields(Preprocessing)],
     "regularisation": list(Regularisation.model_fields),
+    "calibration": list(Calibration.model_fields),
     "recovery": [field.name for field in dataclasses.fields(RecoveryConfig)],
 }
 

@@ -18,6 +18,7 @@ from pipeline.graph.labels import Blocks
 from pipeline.graph.model import save
 from pipeline.importance import default_normalisation
 from pipeline.latency.profiling import PlanSpace, cut_to, profile_network
+from pipeline.lowering import connect
 from pipeline.profile import describe_stairs
 from pipeline.report import write_report
 from pipeline.stages.cutting import cut_and_prove
@@ -27,7 +28,7 @@ from pipeline.stages.reporting import describe_model
 from pipeline.stages.scoring import Scores, best_channels, score_channels
 from pipeline.stages.sweeping import SHARES, Point, named, sweep_budgets
 from pipeline.stages.trial import NetworkTrial
-from targets.connection import Connection, connect
+from targets.connection import Connection
 from targets.measure import measure as measure_sessions
 from targets.measurement import ratio
 from targets.profiles.store import ProfileStore

@@ -7,7 +7,7 @@ import json
 import queue
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ MOST_COPIES = 8  # of models rewritten for the runtime; a profile cuts a network
 AGENT_GRACE_S = 30.0  # a busy agent shows itself every few seconds; past this it hangs or its machine does
 
 
+Lower = Callable[[Path, Path], None]  # (ONNX without free dimensions, output): what the runtime loads instead
+
+
 @dataclass(frozen=True)
 class Engine:
     """A built model: a file that only its `runtime` reads, on devices of the kind that built it."""
@@ -58,11 +61,12 @@ class Connection:
 
     device: Device
 
-    def __init__(self, target: Target, link: Link, at_end: contextlib.ExitStack) -> None:
+    def __init__(self, target: Target, link: Link, at_end: contextlib.ExitStack, lower: Lower | None) -> None:
         """`at_end`: what is done when the connection ends."""
         self.target = target
         self._link = link
         self._at_end = at_end
+        self._lower = lower
         self._numbers = itertools.count(1)
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._gauge_there: str | None = None
@@ -193,14 +197,18 @@ class Connection:
                 self._copies.pop(next(iter(self._copies)))[1].cleanup()
             folder = tempfile.TemporaryDirectory(prefix="cutback-fitted-")
             self._at_end.enter_context(folder)  # where it was not cleaned up before
-            self._copies[key] = (fitted(path, self._reads, self.target.runtime, bound, Path(folder.name)), folder)
+            copy = fitted(path, self._reads, self.target.runtime, bound, Path(folder.name))
+            if bound is not None and self._lower is not None:
+                given, copy = copy, Path(folder.name, f"{path.stem}{self.engine_suffix}")
+                self._lower(given, copy)
+            self._copies[key] = (copy, folder)
         return self._link.put(self._copies[key][0])
 
     def _gauge(self) -> str:
         """The gauge's path on the device; written and sent once a connection."""
         if self._gauge_there is None:
             folder = self._at_end.enter_context(tempfile.TemporaryDirectory(prefix="cutback-gauge-"))
-            self._gauge_there = self._link.put(write_gauge(Path(folder, GAUGE)))
+            self._gauge_there = self._put(write_gauge(Path(folder, GAUGE)), None)
         return self._gauge_there
 
     def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float) -> Any:
@@ -246,13 +254,16 @@ class Connection:
 
 
 @contextlib.contextmanager
-def connect(target: Target, *, interpreter: Sequence[str] | None = None) -> Iterator[Connection]:
+def connect(
+    target: Target, *, interpreter: Sequence[str] | None = None, lower: Lower | None = None
+) -> Iterator[Connection]:
     """A connection to the target's device; leaving the context leaves nothing running there.
 
-    `interpreter` is the Python command on the device, where the transport's default will not do.
+    `interpreter` is the Python command on the device, where the transport's default will not do. `lower` compiles ONNX
+    on the host, for runtimes that want it so.
     """
     with open_link(target.transport, interpreter) as link, contextlib.ExitStack() as at_end:
-        yield Connection(target, link, at_end)
+        yield Connection(target, link, at_end, lower)
 
 
 def check(model: Engine | Path) -> Path:

@@ -27,6 +27,9 @@ NAMES = {
     "allow_vanish": "--no-vanish",
     "include_inexact": "--inexact",
     "batchnorm": "--batchnorm",
+    "precisions": "--precision",
+    "calibration.ranges": "--ranges",
+    "calibration.exclude": "--exclude-int8",
     "recovery.learning_rate": "--lr",
     "recovery.batch_size": "--batch-size",
     "recovery.augmentation": "--augment",
@@ -151,6 +154,9 @@ def compress_command(
             rich_help_panel="Recovery",
         ),
     ] = None,
+    precision: options.Precision = None,
+    ranges: options.Ranges = None,
+    exclude_int8: options.ExcludeInt8 = None,
     resize: options.Pixels = None,
     crop: options.Pixels = None,
     scale: options.Scale = None,
@@ -186,6 +192,7 @@ def compress_command(
         allow_vanish=not no_vanish,
         include_inexact=inexact, blocks=options.parse_blocks(blocks), include=include, exclude=exclude, absorb=absorb,
         batchnorm=batchnorm,
+        precisions=precision, calibration=given(ranges=ranges, exclude=exclude_int8) or None,
         preprocessing=options.preprocessing_fields(resize, crop, scale, mean, std, layout),
         sessions=sessions, quick=quick, seed=seed, db=db,
     )  # fmt: skip
@@ -210,7 +217,7 @@ def finish(recipe: "Recipe", json: bool) -> None:
     from pipeline.compress import compress
 
     with progress() as on_progress:
-        report = compress(recipe, on_progress=on_progress)
+        report = compress(recipe, on_progress=on_progress, on_finding=on_progress.line)
     if json:
         print_json(report)
     else:

@@ -126,6 +126,34 @@ Exclude = Annotated[
         rich_help_panel="Widths",
     ),
 ]
+Precision = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision",
+        metavar="fp32|fp16|bf16|int8",
+        help="Engines to build beside fp32; repeat for more. [dim]Unset: what the runtime has kernels for, int8 where "
+        "there is data[/dim]",
+        rich_help_panel="Precision",
+    ),
+]
+Ranges = Annotated[
+    str | None,
+    typer.Option(
+        "--ranges",
+        metavar="HOW",
+        help="How int8 ranges are found: entropy, min-max, percentile or mse.",
+        rich_help_panel="Precision",
+    ),
+]
+ExcludeInt8 = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude-int8",
+        metavar="PATTERN",
+        help="Nodes that stay in floating point (* and ?); repeat for more.",
+        rich_help_panel="Precision",
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option(

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from pipeline.report import bars, content, curves, figures, predictions
 from pipeline.report.kernels import kernel_table
+from pipeline.report.precisions import precisions, recommended
 from pipeline.report.text import (
     as_float,
     count,
@@ -69,6 +70,8 @@ def to_html(report: Mapping[str, Any]) -> str:
         importance_table=content.importance(report),
         stairs=figures.stairs_pictures(report),
         stairs_table=content.stairs(report),
+        precisions=precisions(report),
+        recommended=recommended(report),
         accuracy=content.accuracy(report),
         recovery=figures.recovery_pictures(report),
         recovery_table=content.recovery(report),

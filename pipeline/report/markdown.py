@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.report import content, predictions
 from pipeline.report.content import Table
 from pipeline.report.kernels import kernel_table
+from pipeline.report.precisions import precisions, recommended
 from pipeline.report.text import read, texts
 
 LONG = 40  # rows; longer tables fold
@@ -26,6 +27,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         ("Predicted beside measured", predictions.rounds(report), predictions.heldout(report)),
         ("Rounds of score, cut and recover", predictions.cuts(report), ""),
         ("Sweep", predictions.sweep(report), ""),
+        ("Precisions", precisions(report), recommended(report)),
         ("Accuracy", content.accuracy(report), ""),
         ("Widths", content.widths(report), ""),
         ("Kernels", kernel_table(report), "As the runtime's profiler timed them, its own cost per kernel included."),

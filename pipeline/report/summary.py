@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.report.content import comparison, doubts, headline
+from pipeline.report.precisions import recommended
 from pipeline.report.text import entries, milliseconds, percent, read, texts, words
 
 
@@ -18,6 +19,8 @@ def summarise(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("Predicted latency", milliseconds(predicted)))
     if cut is not None:
         rows.append(("Before recovery", percent(cut)))
+    if sentence := recommended(report):
+        rows.append(("Precision", sentence))
     rows += [("Missed", text) for text in texts(report, "failures")]
     rows += [("Doubt", text) for text in doubts(report)]
     rows += [("Engine", words(engine.get("path"))) for engine in entries(report, "engines")]

@@ -11,6 +11,7 @@ from pipeline.graph.model import Model, save
 from pipeline.graph.proof import finite_feeds, outputs_agree
 from targets.connection import Connection, Engine
 from targets.errors import TargetError
+from targets.runtimes import facts_of
 
 # Runtimes reorder sums and pick other kernels; one known network moves by 3 %. Past this the engine is broken.
 BROKEN = 0.1
@@ -27,6 +28,11 @@ class Built:
     golden_inputs: dict[str, NDArray[np.generic]]
     golden_outputs: dict[str, NDArray[np.generic]]
     doubts: tuple[str, ...]
+
+
+def engine_name(built: Built, after: str = "") -> str:
+    """What the engine is called in a bundle: `engine`, `after`, and everything that its runtime puts behind a name."""
+    return f"engine{after}{facts_of(built.engine.runtime).suffix}"
 
 
 def build_and_check(model: Model, source: Path, output: Path, connection: Connection, seed: int = 0) -> Built:

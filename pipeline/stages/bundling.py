@@ -1,7 +1,7 @@
 """The bundle: a folder with all that is needed to deploy the engine and to believe what is said of it."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import onnx
 from pipeline.graph.model import Model, input_specs, save
 from pipeline.report import write_report
 from pipeline.report.write import plain
-from pipeline.stages.building import Built
+from pipeline.stages.building import Built, engine_name
+from pipeline.stages.precisions import Variant
 from pipeline.workspace import file_digest, write_json, write_text
 
 RUN = '''"""Run this bundle's engine on its golden input, and compare. Needs numpy and onnxruntime."""
@@ -38,20 +39,30 @@ for name, output in zip(names, outputs):
 
 
 def write_bundle(
-    folder: Path, model: Model, plan: Mapping[str, Any], built: Built, report: Mapping[str, Any]
+    folder: Path,
+    model: Model,
+    plan: Mapping[str, Any],
+    built: Built,
+    report: Mapping[str, Any],
+    variants: Sequence[Variant] = (),
 ) -> dict[str, Any]:
     """Write everything into `folder`/.work/bundle, then move it to its place, the manifest last: a folder with a
     manifest is whole, and a disk that is full leaves an earlier bundle as it was. Returns the manifest.
 
     `model.onnx` is the cut network (with `model.onnx.data` beside it where it is over 2 GB), `engine`, with its
-    runtime's suffix, what was built of it for the target.
+    runtime's suffix, what was built of it for the target; `model-int8.onnx` and `engine-int8` the same in another
+    precision.
     """
     staged = folder / ".work" / "bundle"
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     save(model, staged / "model.onnx")
-    engine = f"engine{built.engine.path.suffix}"
+    engine = engine_name(built)
     shutil.copyfile(built.engine.path, staged / engine)
+    for variant in variants:
+        if variant.built is not None and variant.model is not None:
+            save(variant.model, staged / f"model-{variant.precision}.onnx")
+            shutil.copyfile(variant.built.engine.path, staged / engine_name(variant.built, f"-{variant.precision}"))
     _write_golden(staged / "golden.npz", built)
     write_json(staged / "plan.json", plan)
     write_text(staged / "run.py", RUN.format(engine=engine, threads=report["target"]["threads"]))

@@ -1,4 +1,4 @@
-"""Int8 from a trained graph and samples: batch-norm folded, ranges found by running it, pairs put in."""
+"""A graph in another precision. For int8, batch-norm is folded, ranges are found by running samples, pairs put in."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -10,12 +10,14 @@ import onnx
 from numpy.typing import NDArray
 
 from calibration.batches import Samples
+from calibration.casting import cast
 from calibration.histograms import find_histograms
-from calibration.quantize import Scheme, quantised
+from calibration.quantize import SCHEMES, Scheme, quantised
 from calibration.ranges import METHODS, Range
 from pipeline.graph.execute import session
 from pipeline.graph.fold_batchnorm import fold_batchnorm
 from pipeline.graph.model import Model, free_batch, infer_shapes
+from targets.device import Device
 from targets.errors import BadInput
 
 Progress = Callable[[int, int, str], None]
@@ -49,6 +51,23 @@ def quantise(
     ranges = {name: METHODS[method](histogram) for name, histogram in histograms.items()}
     proto = quantised(folded.proto, ranges, scheme, left_out)
     return Quantised(Model(proto, model.bound, infer_shapes(proto, model.bound)), ranges, left_out)
+
+
+def scheme_for(runtime: str, device: Device) -> Scheme:
+    """BadInput where the runtime takes no int8 from ONNX. Without VNNI, x86 adds int8 products in 16 bits."""
+    if runtime not in SCHEMES:
+        raise BadInput(f"{runtime} takes no int8 from quantise / dequantise pairs. It has: {', '.join(SCHEMES)}.")
+    scheme, features = SCHEMES[runtime], set(device.device_class.get("features", ()))
+    x86 = device.device_class.get("arch") in ("x86_64", "amd64")
+    if runtime == "onnxruntime" and x86 and not features & {"avx512_vnni", "avx_vnni", "amx_int8"}:
+        return Scheme(scheme.activations, scheme.bias, scheme.outputs, narrow=True)
+    return scheme
+
+
+def in_sixteen_bits(model: Model, precision: str) -> Model:
+    """`precision`: fp16 or bf16."""
+    proto = cast(model.proto, precision)
+    return Model(proto, model.bound, infer_shapes(proto, model.bound))
 
 
 def matching(proto: onnx.ModelProto, patterns: Collection[str]) -> tuple[str, ...]:

@@ -14,9 +14,10 @@ from pipeline.latency.profiling import NetworkProfile
 from pipeline.measure import in_ms
 from pipeline.profile import describe_stairs
 from pipeline.round import Accuracy, Cut
-from pipeline.stages.building import Built
+from pipeline.stages.building import Built, engine_name
 from pipeline.stages.lineage import spread_out
 from pipeline.stages.opening import Opened
+from pipeline.stages.precisions import Variant, describe_variants, recommend
 from pipeline.stages.steering import Round
 from pipeline.stages.timing import ALLOWED_OVER_GOAL, Timing, over
 from targets.kernels import Kernel
@@ -25,7 +26,8 @@ from targets.kernels import Kernel
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What the stages made. `cuts`: every round, the last with the accuracy of what is delivered; `before`: the uncut
-    network's accuracy."""
+    network's accuracy; `variants`: the delivered network in other precisions, `uncut_rows`: what became of the uncut
+    one in them."""
 
     base: Built
     built: Built
@@ -36,6 +38,8 @@ class Outcome:
     timing: Timing
     before: Accuracy
     sweep: Mapping[str, Any] | None
+    variants: tuple[Variant, ...] = ()
+    uncut_rows: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def last(self) -> Cut:
@@ -87,7 +91,11 @@ def describe(job: Job, outcome: Outcome) -> dict[str, Any]:
             "normalisation": job.recipe.normalisation,
             "regularisation": job.recipe.regularisation.model_dump(),
         },
-        "engines": [_engine(job, outcome.built)],
+        "precisions": _precisions(job, outcome, accuracy),
+        "engines": [
+            _engine(outcome.built, job.connection.target.precision),
+            *(_engine(each.built, each.precision, f"-{each.precision}") for each in outcome.variants if each.built),
+        ],
         "doubts": _doubts(job, outcome),
     }
 
@@ -210,12 +218,23 @@ def _describe_kernels(kernels: Sequence[Kernel]) -> list[dict[str, Any]]:
     ]
 
 
-def _engine(job: Job, built: Built) -> dict[str, Any]:
+def _precisions(job: Job, outcome: Outcome, accuracy: Accuracy) -> dict[str, Any] | None:
+    """The delivered network in every precision that was built, fp32 first, and the one that is recommended."""
+    if not outcome.variants:
+        return None
+    timing, after = outcome.timing, outcome.last.recovered
+    plain = Variant("fp32", None, outcome.built, after)
+    rows = describe_variants((plain, *outcome.variants), timing.before, (timing.after, *timing.others), outcome.before)
+    name, why = recommend(rows, accuracy["drop"] if accuracy else None, job.recipe.max_drop)
+    return {"uncut": list(outcome.uncut_rows), "cut": rows, "recommended": name, "because": why}
+
+
+def _engine(built: Built, precision: str, after_name: str = "") -> dict[str, Any]:
     return {
-        "path": f"engine{built.engine.path.suffix}",
+        "path": engine_name(built, after_name),
         "sha256": built.engine.sha256,
         "runtime": built.engine.runtime,
-        "precision": job.connection.target.precision,
+        "precision": precision,
         "bytes": built.engine.path.stat().st_size,
         "difference": built.difference,
     }

@@ -1,6 +1,6 @@
 """The measurements that a compression stands on: is a rewrite worth it, and is the goal met in the end?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,24 @@ REWRITE_SESSIONS = 6
 
 @dataclass(frozen=True)
 class Timing:
-    """Uncut and cut engine, timed in the same run. `attempts`: how many times sessions were added until it was sure
-    whether the goal is met; all of them count."""
+    """Uncut and cut engine, timed in the same run, and `others` of the cut network. `attempts`: how many times sessions
+    were added until it was sure whether the goal is met; all of them count."""
 
     before: Measurement
     after: Measurement
     ratio: Ratio
     attempts: int
+    others: tuple[Measurement, ...] = ()
 
 
-def compare(job: Job, base: Built, built: Built) -> Timing:
+def compare(job: Job, base: Built, built: Built, others: Sequence[Built] = ()) -> Timing:
     """The final comparison. Where the interval holds the goal, nobody can tell whether it is met: sessions are added
-    until it does not, and the report says so. All sessions count: each batch holds both engines."""
+    until it does not, and the report says so. All sessions count: each batch holds all engines."""
     bound = job.goal.bound("latency")
     taken: list[Measurement] = []
     for attempt in range(MOST_ATTEMPTS):
         more = measure(
-            [base.engine, built.engine],
+            [each.engine for each in (base, built, *others)],
             job.connection,
             shapes=job.opened.model.bound,
             sessions=job.recipe.sessions,
@@ -48,8 +49,8 @@ def compare(job: Job, base: Built, built: Built) -> Timing:
             on_progress=job.on_progress,
         )
         taken = [pooled(one, other) for one, other in zip(taken, more, strict=True)] if taken else more
-        before, after = taken
-        timing = Timing(before, after, ratio(before, after), attempt + 1)
+        before, after, *rest = taken
+        timing = Timing(before, after, ratio(before, after), attempt + 1, tuple(rest))
         if bound is None or over(bound, timing) <= ALLOWED_OVER_GOAL or under(bound, timing) > 1:
             break
     return timing

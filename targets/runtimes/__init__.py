@@ -23,17 +23,39 @@ class Facts(NamedTuple):
     suffix: str  # of its engines, each one file
     fixed: bool = True  # it is only given models without free dimensions: the host binds them
     runs: bool = True  # False: it builds engines for devices that are not here, and runs none
+    precisions: tuple[str, ...] = ("fp32",)  # that it has kernels for, and takes from the graph
 
 
 RUNTIMES: Mapping[str, Facts] = {
     "onnxruntime": Facts(
-        "targets.runtimes.onnxruntime", join="targets.runtimes.onnxruntime_kernels", suffix=".onnx", fixed=False
+        "targets.runtimes.onnxruntime",
+        join="targets.runtimes.onnxruntime_kernels",
+        suffix=".onnx",
+        fixed=False,
+        precisions=("fp32", "int8"),
     ),
+    "executorch": Facts("targets.runtimes.executorch", join=None, suffix=".pte.zip"),
     "mnn": Facts("targets.runtimes.mnn", join="targets.runtimes.mnn_kernels", suffix=".mnn"),
-    "ncnn": Facts("targets.runtimes.ncnn", join=None, suffix=".ncnn.zip"),
-    "openvino": Facts("targets.runtimes.openvino", join="targets.runtimes.openvino_kernels", suffix=".blob"),
-    "tensorrt": Facts("targets.runtimes.tensorrt", join="targets.runtimes.tensorrt_kernels", suffix=".engine"),
-    "tensorrt-rtx": Facts("targets.runtimes.tensorrt_rtx", join=None, suffix=".rtx.engine", runs=False),
+    "ncnn": Facts("targets.runtimes.ncnn", join="targets.runtimes.ncnn_kernels", suffix=".ncnn.zip"),
+    "openvino": Facts(
+        "targets.runtimes.openvino",
+        join="targets.runtimes.openvino_kernels",
+        suffix=".blob",
+        precisions=("fp32", "int8"),
+    ),
+    "tensorrt": Facts(
+        "targets.runtimes.tensorrt",
+        join="targets.runtimes.tensorrt_kernels",
+        suffix=".engine",
+        precisions=("fp32", "fp16", "int8"),
+    ),
+    "tensorrt-rtx": Facts(
+        "targets.runtimes.tensorrt_rtx",
+        join=None,
+        suffix=".rtx.engine",
+        runs=False,
+        precisions=("fp32", "fp16", "int8"),
+    ),
 }
 
 

@@ -1,7 +1,8 @@
 """ncnn on the processor (device side). An engine is a zip of an ncnn model and what its inputs and outputs are called.
 
 ncnn knows no batch: one example is run after the other, and a run of several takes their time together. Its converter
-(pnnx) numbers inputs and outputs, so that their names have to be kept beside the model.
+(pnnx) numbers inputs and outputs, so that their names have to be kept beside the model. ncnn computes what is asked for
+and keeps what it has computed: asked for one layer's output after the other, it tells what each layer takes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
@@ -27,6 +29,8 @@ ENGINE = ".ncnn.zip"
 PARAM, WEIGHTS, MEANING = "model.ncnn.param", "model.ncnn.bin", "meaning.json"
 READS = Reads(opset=18, ir=9)
 CONVERSION_S = 600
+NOTHING = ("Input", "Split", "MemoryData", "Noop")  # layers that take no time
+AS_IT_LIES = 1  # extract without converting what is packed
 
 
 def start(threads: int, options: Mapping[str, Any]) -> Runtime:
@@ -75,8 +79,12 @@ class Ncnn(Runtime):
                 with contextlib.suppress(FileNotFoundError):
                     beside.unlink()
 
-    def profiled(self, model: str, shapes: Shapes, graph: str) -> Profiled | None:
-        return None
+    def profiled(self, model: str, shapes: Shapes, graph: str) -> Profiled:
+        with tempfile.TemporaryDirectory(prefix="ncnn-", dir=".") as folder:
+            files = self._unpacked(model, Path(folder))
+            layers = layers_of(files / PARAM)
+            Path(graph).write_text(json.dumps(layers), encoding="utf-8")
+            return ProfiledModel(self._open(files, Path(model).name), layers)
 
     def _unpacked(self, model: str, folder: Path) -> Path:
         """A folder with the model's three files: of an engine, or of an ONNX file, which is converted."""
@@ -90,7 +98,7 @@ class Ncnn(Runtime):
             raise BadInput(f"{Path(model).name} is not an engine that ncnn can load: {failure}.") from failure
         return folder
 
-    def _open(self, files: Path, name: str) -> Loaded:
+    def _open(self, files: Path, name: str) -> Model:
         net = self._package.Net()
         net.opt.num_threads = self.threads
         net.opt.use_vulkan_compute = False
@@ -129,12 +137,8 @@ class Model(Loaded):
         }
 
     def runner(self, shapes: Shapes) -> Callable[[], object]:
-        from targets.feeds import random_feeds
-
-        feeds = random_feeds(self._inputs, shapes)
-        self.run(feeds)  # a model that cannot run says so here, in one line
-        count = self._inputs[0]["shape"][0]
-        examples = [[feeds[spec["name"]][number] for spec in self._inputs] for number in range(count)]
+        examples = self.random_examples(shapes)
+        self._one(examples[0])  # a model that cannot run says so here, in one line
 
         def run() -> None:
             for example in examples:
@@ -142,12 +146,26 @@ class Model(Loaded):
 
         return run
 
-    def _one(self, example: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    def given(self, example: Sequence[np.ndarray[Any, Any]]) -> Any:
+        """What one example is computed in, with its inputs."""
         import numpy as np
 
         extractor = self._net.create_extractor()
         for number, values in enumerate(example):
             extractor.input(f"in{number}", self._package.Mat(np.ascontiguousarray(values)).clone())  # it works in place
+        return extractor
+
+    def random_examples(self, shapes: Shapes) -> list[list[np.ndarray[Any, Any]]]:
+        from targets.feeds import random_feeds
+
+        feeds = random_feeds(self._inputs, shapes)
+        count = self._inputs[0]["shape"][0]
+        return [[feeds[spec["name"]][number] for spec in self._inputs] for number in range(count)]
+
+    def _one(self, example: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        import numpy as np
+
+        extractor = self.given(example)
         found = []
         for number, spec in enumerate(self._outputs):
             status, mat = extractor.extract(f"out{number}")
@@ -155,6 +173,37 @@ class Model(Loaded):
                 raise TargetError(f"ncnn could not compute {spec['name']!r} (status {status}).")
             found.append(np.array(mat))
         return found
+
+
+class ProfiledModel(Profiled):
+    def __init__(self, model: Model, layers: Sequence[Mapping[str, Any]]) -> None:
+        self._model = model
+        self._layers = layers
+        self._examples = model.random_examples({})
+        self._runs: list[list[int]] = []
+
+    def run(self) -> object:
+        taken = [0] * len(self._layers)
+        for example in self._examples:
+            extractor = self._model.given(example)
+            extractor.set_light_mode(False)  # which would forget what comes before
+            for index, layer in enumerate(self._layers):
+                begun = time.perf_counter_ns()
+                extractor.extract(layer["makes"][-1], type=AS_IT_LIES)
+                taken[index] += time.perf_counter_ns() - begun
+        self._runs.append(taken)
+        return taken
+
+    def kernels(self, kept: Sequence[int]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": layer["name"],
+                "op": layer["type"],
+                "output_shapes": [],
+                "samples_ns": [self._runs[run][index] for run in kept],
+            }
+            for index, layer in enumerate(self._layers)
+        ]
 
 
 def convert(model: Path, folder: Path) -> Path:
@@ -203,7 +252,26 @@ def convert(model: Path, folder: Path) -> Path:
 SUFFIXES = {"float32": "f32", "float16": "f16", "int64": "i64", "int32": "i32", "int8": "i8", "uint8": "u8"}
 
 
+def layers_of(param: Path) -> list[dict[str, Any]]:
+    """Every layer of a .param file that computes, in order: `name`, `type`, `reads`, `makes`, and its parameters by
+    their numbers."""
+    found = []
+    for line in param.read_text(encoding="utf-8").splitlines()[2:]:
+        kind, name, reads, makes, *rest = line.split()
+        tensors, parameters = rest[: int(reads) + int(makes)], rest[int(reads) + int(makes) :]
+        if kind not in NOTHING:
+            found.append(
+                {
+                    "name": name,
+                    "type": kind,
+                    "reads": tensors[: int(reads)],
+                    "makes": tensors[int(reads) :],
+                    "parameters": dict(parameter.split("=", 1) for parameter in parameters),
+                }
+            )
+    return found
+
+
 def unknown_layers(package: Any, param: Path) -> list[str]:
-    """Kinds of layers in a .param file that ncnn does not know, each with its name."""
-    lines = [line.split() for line in param.read_text(encoding="utf-8").splitlines()[2:]]
-    return [f"{name} ({kind})" for kind, name, *_ in lines if package.layer_to_index(kind) < 0]
+    """The layers that ncnn does not know, each with its kind."""
+    return [f"{each['name']} ({each['type']})" for each in layers_of(param) if package.layer_to_index(each["type"]) < 0]

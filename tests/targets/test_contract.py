@@ -1,7 +1,6 @@
 """What every runtime over every transport promises."""
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from pipeline.lowering import connect as connect_and_lower
 from targets.connection import Connection, Engine, connect
 from targets.errors import BadInput, CutbackError, RuntimeMissing, TargetError
 from targets.kernels import fifth
@@ -22,15 +22,21 @@ from tests.targets.models import elementwise, model_of, residual, saved
 X = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
 
 
-RUNNING = [name for name, facts in RUNTIMES.items() if facts.runs]
+SLOW = ("executorch",)  # to import, and to compile for
+RUNNING = [
+    pytest.param((name, transport), id=f"{name}-over-{transport}", marks=pytest.mark.slow if name in SLOW else ())
+    for name, facts in RUNTIMES.items()
+    for transport in TRANSPORTS
+    if facts.runs
+]
 
 
-@pytest.fixture(scope="module", params=itertools.product(RUNNING, TRANSPORTS), ids="-over-".join)
+@pytest.fixture(scope="module", params=RUNNING)
 def device(request: pytest.FixtureRequest) -> Iterator[Connection]:
     runtime, transport = request.param
     with contextlib.ExitStack() as stack:
         try:
-            opened = stack.enter_context(connect(Target("test", transport, runtime)))
+            opened = stack.enter_context(connect_and_lower(Target("test", transport, runtime)))
         except RuntimeMissing as missing:
             pytest.skip(str(missing))
         except TargetError as refusal:

@@ -1,0 +1,49 @@
+"""Which precision is recommended, and why not another."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.stages.precisions import FLOOR, recommend
+
+
+def row(
+    precision: str, value: float, drop: float | None, *, width: float = 0.02, refused: str | None = None
+) -> dict[str, Any]:
+    ratio = {"value": value, "low": value * (1 - width), "high": value * (1 + width)}
+    return {"precision": precision, "ratio": ratio, "drop": drop, "refused": refused}
+
+
+PLAIN = row("fp32", 2.0, 0.3)
+
+
+def test_the_fastest_that_keeps_the_accuracy_is_recommended() -> None:
+    rows = [PLAIN, row("fp16", 2.5, 0.3), row("int8", 4.0, 0.5)]
+    assert recommend(rows, 0.3, None) == ("int8", "2.00x as fast as fp32, +0.20 points lost to it")
+
+
+def test_what_loses_more_than_the_floor_is_not_and_says_so() -> None:
+    rows = [PLAIN, row("int8", 4.0, 0.3 + FLOOR + 0.01)]
+    assert recommend(rows, 0.3, None) == ("fp32", "int8: it loses 0.51 points")
+
+
+def test_a_floor_for_the_whole_drop_counts_instead() -> None:
+    rows = [PLAIN, row("int8", 4.0, 1.2)]
+    assert recommend(rows, 0.3, 1.5)[0] == "int8"
+    assert recommend(rows, 0.3, 1.0)[0] == "fp32"
+
+
+def test_what_is_not_certainly_faster_is_not_recommended() -> None:
+    rows = [PLAIN, row("int8", 2.05, 0.3, width=0.05)]
+    assert recommend(rows, 0.3, None) == ("fp32", "int8: not faster than fp32 for certain (1.02x)")
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (row("int8", 4.0, None), "its accuracy was not measured; give --validate"),
+        (row("int8", 4.0, 0.0, refused="no kernels"), "no kernels"),
+    ],
+)
+def test_what_nobody_looked_at_is_not_recommended(other: dict[str, Any], why: str) -> None:
+    assert recommend([PLAIN, other], None, None) == ("fp32", f"int8: {why}")
