@@ -11,6 +11,7 @@ from pipeline.cli.compress import compress_command, run_command
 from pipeline.cli.device import predict_command, profile_command, targets_command
 from pipeline.cli.measuring import measure_command
 from pipeline.cli.network import inspect_command, prune_command
+from pipeline.cli.pack import pack_command
 from pipeline.cli.results import check_command, report_command
 from pipeline.cli.sweep import sweep_command
 
@@ -38,6 +39,10 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "build": (
         build_command,
         ("cutback build net.onnx -o net-engine", "cutback build net.onnx --target local:threads=2 -o wide --json"),
+    ),
+    "pack": (
+        pack_command,
+        ("cutback pack small --for android -o phone", "cutback pack small --for jetson -o to-jetson --json"),
     ),
     "profile": (profile_command, ("cutback profile net.onnx --target local",)),
     "predict": (predict_command, ("cutback predict net.onnx --plan plan.json --target local --json",)),

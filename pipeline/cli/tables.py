@@ -57,6 +57,13 @@ def interval(low: Any, high: Any, unit: str = "") -> str:
     )
 
 
+def print_pack(result: Mapping[str, Any]) -> None:
+    out = console()
+    rows = [(escape(name), digest[:12]) for name, digest in result["files"].items()]
+    out.print(table(f"For {result['kind']}", ("file", "sha256"), rows, left=2))
+    out.print(f"written {escape(result['output'])}", soft_wrap=True)
+
+
 def print_build(result: Mapping[str, Any]) -> None:
     out = console()
     out.print(
