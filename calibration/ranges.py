@@ -87,10 +87,12 @@ def clipped(histogram: Histogram, threshold: float) -> Range:
 
 
 def folded(histogram: Histogram) -> tuple[NDArray[np.float64], float]:
-    """Counts of magnitudes, in as many bins, and the width of a bin."""
+    """Counts of magnitudes, in as many bins, and the width of a bin. What is zero is exact in any range, and after an
+    activation it is half of all values: the first bin counts no more than the second."""
     bins = len(histogram.counts)
     largest = max(abs(histogram.low), abs(histogram.high))
     counts = np.histogram(np.abs(histogram.centres), bins=bins, range=(0, largest), weights=histogram.counts)[0]
+    counts[0] = min(counts[0], counts[1])
     return counts.astype(np.float64), largest / bins
 
 

@@ -29,13 +29,14 @@ FLOOR = 0.5  # points of accuracy that a precision may cost, where no --max-drop
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A network in one precision. `refused` says why there is no engine of it."""
+    """A network in one precision. `refused` says why there is no engine of it, `unseen` why its accuracy is not known."""
 
     precision: str
     model: Model | None
     built: Built | None
     accuracy: Accuracy
     refused: str | None = None
+    unseen: str | None = None
 
 
 def wanted(recipe: Recipe, facts: Facts) -> tuple[str, ...]:
@@ -62,7 +63,10 @@ def _variant(job: Job, model: Model, precision: str, name: str, made_of: Mapping
         )
     except (BadInput, TargetError) as refusal:
         return Variant(precision, None, None, None, str(refusal))
-    accuracy = accuracy_stage(job, f"accuracy-{name}-{precision}", made, {**made_of, "precision": precision})
+    try:
+        accuracy = accuracy_stage(job, f"accuracy-{name}-{precision}", made, {**made_of, "precision": precision})
+    except BadInput as refusal:  # this host has no kernels for it; the device has
+        return Variant(precision, made, built, None, unseen=str(refusal))
     return Variant(precision, made, built, accuracy)
 
 
@@ -127,7 +131,12 @@ def describe_variants(
     left = iter(taken)
     rows = []
     for variant in variants:
-        row: dict[str, Any] = {"precision": variant.precision, "refused": variant.refused, "meets": None}
+        row: dict[str, Any] = {
+            "precision": variant.precision,
+            "refused": variant.refused,
+            "unseen": variant.unseen,
+            "meets": None,
+        }
         if variant.built is not None:
             timed = next(left)
             row |= {
@@ -176,7 +185,7 @@ def _why_not(row: Mapping[str, Any], plain: Mapping[str, Any], plain_drop: float
     if row["refused"] is not None:
         return str(row["refused"])
     if row.get("drop") is None:
-        return "its accuracy was not measured; give --validate"
+        return row.get("unseen") or "its accuracy was not measured; give --validate"
     if not within(row, plain_drop, max_drop):
         return f"it loses {row['drop'] - (plain_drop or 0.0):.2f} points"
     return f"not faster than fp32 for certain ({row['ratio']['value'] / plain['ratio']['value']:.2f}x)"

@@ -72,6 +72,15 @@ def test_entropy_keeps_what_fills_its_levels_evenly_and_clips_long_tails() -> No
     assert entropy(histogram(tailed)).high < 0.5 * np.abs(tailed).max()
 
 
+def test_zeros_do_not_draw_the_range_in() -> None:
+    """Zero is exact in any range, however many values are zero."""
+    values = normal()
+    rectified = np.maximum(values, 0)
+    assert (rectified == 0).mean() > 0.4
+    assert entropy(histogram(rectified)).high == pytest.approx(entropy(histogram(values)).high, rel=0.3)
+    assert entropy(histogram(rectified)).high > 3
+
+
 def test_no_information_is_lost_where_there_are_as_many_bins_as_levels() -> None:
     assert lost(np.arange(1.0, LEVELS + 1), LEVELS) == pytest.approx(0, abs=1e-12)
 
