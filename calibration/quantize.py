@@ -83,5 +83,6 @@ def quantised(
         raise BadInput(
             f"The network cannot be quantised: {one_line(str(failure))} Exclude the node: --exclude-int8 NAME"
         ) from failure
+    quantizer.model.topological_sort()  # it puts its nodes at the end
     made: onnx.ModelProto = quantizer.model.model
     return made

@@ -1,6 +1,7 @@
 """ExecuTorch: ONNX -> the graph as a module -> torch.export -> XNNPACK -> a program, zipped with its tensors' names."""
 
 import json
+import logging
 import os
 import tempfile
 import warnings
@@ -21,8 +22,10 @@ def lower(model: Path, output: Path) -> None:
     try:
         import torch
 
+        for name in ("torchao", "torch.utils._pytree"):  # who complain at import of what is not needed here
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its dependencies' own
+            warnings.simplefilter("ignore")
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
             from executorch.exir import to_edge_transform_and_lower
     except ImportError as missing:
