@@ -29,7 +29,7 @@ FLOOR = 0.5  # points of accuracy that a precision may cost, where no --max-drop
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A network in one precision. `refused` says why there is no engine of it, `unseen` why its accuracy is not known."""
+    """A network in one precision. `refused` says why there is no engine of it, `unseen` why its accuracy is unknown."""
 
     precision: str
     model: Model | None
