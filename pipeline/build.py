@@ -9,9 +9,10 @@ from typing import Any
 from calibration.batches import take
 from calibration.preprocessing import Preprocessing
 from pipeline.graph.model import load
+from pipeline.graph.rewrite import rewritten
 from pipeline.lowering import connect
 from pipeline.recipe import Calibration
-from pipeline.stages.building import build_and_check
+from pipeline.stages.building import build_and_check, needs_rewrites
 from pipeline.stages.opening import open_samples
 from pipeline.stages.quantizing import in_sixteen_bits, quantise, scheme_for
 from targets.errors import BadInput
@@ -34,7 +35,8 @@ def build(
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the engine to `output` (with the runtime's suffix), run it on the device on random inputs, and compare with
-    the graph run unoptimised. `difference`: relative, of the outputs; `seconds`: of the build and the check.
+    the graph run unoptimised. `difference`: relative, of the outputs; `seconds`: of the build and the check;
+    `rewritten`: whether the runtime takes the network only with the exact rewrites, which were made.
 
     `precision`: fp32 leaves the graph as it is; fp16 and bf16 cast it; int8 calibrates it on `data`.
     """
@@ -54,6 +56,9 @@ def build(
             ).model
         elif precision != "fp32":
             opened = in_sixteen_bits(opened, precision)
+        rewrite = needs_rewrites(opened, connection)
+        if rewrite:
+            opened = rewritten(opened)
         report(0, 1, f"building with {connection.target.runtime}")
         begun = time.perf_counter()
         built = build_and_check(opened, Path(folder, "model.onnx"), output, connection, seed)
@@ -71,5 +76,6 @@ def build(
         "bytes": built.engine.path.stat().st_size,
         "difference": built.difference,
         "seconds": seconds,
+        "rewritten": rewrite,
         "doubts": list(built.doubts),
     }

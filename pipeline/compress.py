@@ -16,7 +16,7 @@ from pipeline.lowering import connect
 from pipeline.recipe import Recipe
 from pipeline.round import Cut, accuracy_stage, after, cut_once, recovered_with, uncut
 from pipeline.stages.allocating import paper_budgets
-from pipeline.stages.building import build_and_check
+from pipeline.stages.building import build_and_check, needs_rewrites
 from pipeline.stages.bundling import write_bundle
 from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samples
 from pipeline.stages.precisions import first_look, said_of, variants_of
@@ -55,16 +55,21 @@ def compress(
 
 
 def _compress(job: Job) -> dict[str, Any]:
+    forced = needs_rewrites(job.opened.model, job.connection)
     base = build_and_check(
-        job.opened.model, job.work.folder / "uncut.onnx", job.work.folder / "uncut-engine", job.connection
+        rewritten(job.opened.model) if forced else job.opened.model,
+        job.work.folder / "uncut.onnx",
+        job.work.folder / "uncut-engine",
+        job.connection,
     )
     before = accuracy_stage(job, "accuracy-before", job.opened.model, {})
+    rewriting = {"used": True, "forced": True} if forced else _rewriting(job)
+    job = replace(job, rewrite=rewriting["used"])
     uncut_rows = first_look(job, base, before)
     for sentence in said_of(uncut_rows):
         job.say(sentence)
-    rewriting = _rewriting(job)
     batchnorm, normalised = _put_back(job)
-    job = replace(job, rewrite=rewriting["used"], normalised=normalised)
+    job = replace(job, normalised=normalised)
     profile = _profile(job) if job.goal.bound("latency") or job.recipe.regularisation.cost == "latency" else None
     tensors = batchnorm["tensors"]
     stand = uncut(job.trained)

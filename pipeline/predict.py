@@ -9,6 +9,7 @@ from pipeline.graph.cut import whole
 from pipeline.latency.profiling import profile_network
 from pipeline.lowering import connect
 from pipeline.plan import read_blocks, read_plan
+from pipeline.stages.building import needs_rewrites
 from pipeline.stages.opening import groups_to_cut, open_model
 from targets.profiles.borrow import borrowed, open_profiles
 from targets.target import find_target
@@ -36,8 +37,9 @@ def predict(
     with connect(find_target(target)) as connection:
         store = open_profiles(db, connection.device, borrow)
         found = profile_network(
-            opened.model, opened.channels, groups, connection, store, constants=constants, on_progress=on_progress
-        )
+            opened.model, opened.channels, groups, connection, store, constants=constants,
+            rewrite=needs_rewrites(opened.model, connection), on_progress=on_progress,
+        )  # fmt: skip
     counts = {group: len(channels) for group, channels in whole(opened.channels, kept).items()}
     full = {group.id: group.channels for group in opened.channels.groups}
     low, high = found.latency.interval_ns(counts)

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.latency.profiling import NetworkProfile, profile_network
 from pipeline.latency.table import family_key
 from pipeline.lowering import connect
+from pipeline.stages.building import needs_rewrites
 from pipeline.stages.opening import groups_to_cut, open_model
 from targets.profiles.borrow import borrowed, open_profiles
 from targets.target import find_target
@@ -35,8 +36,9 @@ def profile(
     with connect(find_target(target)) as connection:
         store = open_profiles(db, connection.device, borrow)
         found = profile_network(
-            opened.model, opened.channels, groups, connection, store, seed=seed, on_progress=on_progress
-        )
+            opened.model, opened.channels, groups, connection, store,
+            rewrite=needs_rewrites(opened.model, connection), seed=seed, on_progress=on_progress,
+        )  # fmt: skip
     return {"target": target, **describe_profile(found), "borrowed": borrowed(store)}
 
 

@@ -15,12 +15,14 @@ from pipeline.goal import Goal
 from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.labels import Blocks
 from pipeline.graph.model import save
+from pipeline.graph.rewrite import rewritten
 from pipeline.importance import default_normalisation
 from pipeline.latency.profiling import PlanSpace, profile_network
 from pipeline.lowering import connect
 from pipeline.plan import describe_plan, write_plan
 from pipeline.stages.absorbing import absorb_means
 from pipeline.stages.allocating import Decision, decide_on_device, decide_on_paper
+from pipeline.stages.building import needs_rewrites
 from pipeline.stages.cutting import cut_and_prove
 from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samples
 from pipeline.stages.problem import even_candidates
@@ -143,14 +145,17 @@ def _decide(
         )  # fmt: skip
     store = ProfileStore(db)
     with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-prune-") as folder:
+        rewrite = needs_rewrites(opened.model, connection)
         found = profile_network(
-            opened.model, opened.channels, groups, connection, store, seed=seed, on_progress=on_progress
-        )
+            opened.model, opened.channels, groups, connection, store, rewrite=rewrite, seed=seed,
+            on_progress=on_progress,
+        )  # fmt: skip
         uncut = Path(folder, "uncut.onnx")
-        save(opened.model, uncut)
+        save(rewritten(opened.model) if rewrite else opened.model, uncut)
         base = connection.build(uncut, Path(folder, "uncut-engine"), shapes=opened.model.bound)
         return decide_on_device(
-            opened, groups, scores, goal, found.latency, PlanSpace(tuple(groups), found.candidates.channels),
-            base, connection, store, Path(folder), allocator=allocator, floor=floor, floors=floors, vanish=True,
-            quick=False, seed=seed, trials=trials, on_progress=on_progress,
+            opened, groups, scores, goal, found.latency,
+            PlanSpace(tuple(groups), found.candidates.channels, rewrite=rewrite), base, connection, store, Path(folder),
+            allocator=allocator, floor=floor, floors=floors, vanish=True, quick=False, seed=seed, trials=trials,
+            on_progress=on_progress,
         )  # fmt: skip

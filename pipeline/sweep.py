@@ -16,11 +16,13 @@ from calibration.preprocessing import Preprocessing
 from pipeline.goal import parse_goal
 from pipeline.graph.labels import Blocks
 from pipeline.graph.model import save
+from pipeline.graph.rewrite import rewritten
 from pipeline.importance import default_normalisation
 from pipeline.latency.profiling import PlanSpace, cut_to, profile_network
 from pipeline.lowering import connect
 from pipeline.profile import describe_stairs
 from pipeline.report import write_report
+from pipeline.stages.building import needs_rewrites
 from pipeline.stages.cutting import cut_and_prove
 from pipeline.stages.evaluation import accuracy_of, metric_for
 from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samples
@@ -82,15 +84,17 @@ def sweep(
     named_criterion = criterion or ("taylor-gate" if data else "l2")
     full = {group.id: group.channels for group in opened.channels.groups}
     with connect(find_target(target)) as connection:
+        rewrite = needs_rewrites(opened.model, connection)
         profile = profile_network(
-            opened.model, opened.channels, groups, connection, ProfileStore(db), seed=seed, on_progress=on_progress
-        )
+            opened.model, opened.channels, groups, connection, ProfileStore(db), rewrite=rewrite, seed=seed,
+            on_progress=on_progress,
+        )  # fmt: skip
         scores = score_channels(
             opened.model, opened.channels, groups, criterion=named_criterion,
             normalisation=normalisation or default_normalisation(named_criterion), samples=samples, seed=seed,
             on_progress=on_progress,
         )  # fmt: skip
-        space = PlanSpace(tuple(groups), profile.candidates.channels)
+        space = PlanSpace(tuple(groups), profile.candidates.channels, rewrite=rewrite)
         uncut_ns = profile.latency.predict_ns(full)
         trials = partial(NetworkTrial, opened.model, opened.channels, scores, samples, seed=seed) if samples else None
         points = sweep_budgets(
@@ -156,8 +160,11 @@ def _measured(
     """All plans and the uncut network, key (), built and timed in one interleaved run."""
     with tempfile.TemporaryDirectory(prefix="cutback-sweep-") as folder:
         models = [
-            opened.model,
-            *(cut_to(opened.model, opened.channels, plan, space.constants) for plan in plans.values()),
+            rewritten(opened.model) if space.rewrite else opened.model,
+            *(
+                cut_to(opened.model, opened.channels, plan, space.constants, rewrite=space.rewrite)
+                for plan in plans.values()
+            ),
         ]
         engines = []
         for number, each in enumerate(models):

@@ -71,6 +71,8 @@ def print_build(result: Mapping[str, Any]) -> None:
         f"{escape(result['target'])} in {result['seconds']:.1f} s",
         soft_wrap=True,
     )
+    if result["rewritten"]:
+        out.print("taken only with exact rewrites (parameter-free shortcuts as convolutions), which were made")
     if result["difference"] is not None:
         out.print(f"outputs differ from the network's by {result['difference']:.2g} (relative)", soft_wrap=True)
     print_doubts(out, result["doubts"])

@@ -270,7 +270,11 @@ def checks(report: Report) -> Table:
             rows.append(
                 ("Constants of vanished branches", f"dropped before training; outputs moved by {share(dropped)}")
             )
-    if read(report, "rewrites", "used"):
+    if read(report, "rewrites", "forced"):
+        rows.append(
+            ("Exact rewrites", "parameter-free shortcuts as convolutions: else the runtime refuses the network")
+        )
+    elif read(report, "rewrites", "used"):
         alone, low, high = (as_float(read(report, "rewrites", "speed_up", key)) for key in ("value", "low", "high"))
         if alone is not None and low is not None and high is not None:
             text = f"parameter-free shortcuts as convolutions: {alone:.2f}x [{low:.2f}, {high:.2f}] of the speed-up"

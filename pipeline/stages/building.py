@@ -1,5 +1,6 @@
 """Build engines on the target and see that they do what their graph says."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.graph.execute import run_unoptimised
 from pipeline.graph.model import Model, save
 from pipeline.graph.proof import finite_feeds, outputs_agree
+from pipeline.graph.rewrite import rewritten
 from targets.connection import Connection, Engine
 from targets.errors import TargetError
 from targets.runtimes import facts_of
@@ -36,6 +38,27 @@ class Built:
 def engine_name(built: Built, after: str = "") -> str:
     """What the engine is called in a bundle: `engine`, `after`, and everything that its runtime puts behind a name."""
     return f"engine{after}{facts_of(built.engine.runtime).suffix}"
+
+
+def needs_rewrites(model: Model, connection: Connection) -> bool:
+    """Whether the runtime refuses the network as it was given, and takes it with the exact rewrites. Its `TargetError`
+    where these do not help."""
+    other = rewritten(model)
+    if other is model:
+        return False
+    with tempfile.TemporaryDirectory(prefix="cutback-taken-") as folder:
+        given, changed = Path(folder, "given.onnx"), Path(folder, "changed.onnx")
+        save(model, given)
+        try:
+            connection.build(given, Path(folder, "given-engine"), shapes=model.bound)
+        except TargetError as refusal:
+            save(other, changed)
+            try:
+                connection.build(changed, Path(folder, "changed-engine"), shapes=model.bound)
+            except TargetError:
+                raise refusal from None
+            return True
+    return False
 
 
 def build_and_check(model: Model, source: Path, output: Path, connection: Connection, seed: int = 0) -> Built:

@@ -10,6 +10,7 @@ from typing import Any
 
 from calibration.batches import Samples, take
 from pipeline.graph.model import Model, load, save
+from pipeline.graph.rewrite import rewritten
 from pipeline.job import Job, file_identity
 from pipeline.measure import in_ms
 from pipeline.recipe import Recipe
@@ -107,7 +108,8 @@ def first_look(job: Job, base: Built, before: Accuracy) -> list[dict[str, Any]]:
     """The uncut network in other precisions beside itself: shares of its time, accuracy, and whether that alone would
     meet the latency goal. By the quick protocol; nothing hangs on it."""
     bound = job.goal.bound("latency")
-    variants = variants_of(job, job.opened.model, "uncut", {})
+    model = rewritten(job.opened.model) if job.rewrite else job.opened.model
+    variants = variants_of(job, model, "uncut", {"rewrite": job.rewrite})
     if bound is None or not variants:
         return []
     built = [variant.built.engine for variant in variants if variant.built]

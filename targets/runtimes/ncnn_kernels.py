@@ -1,13 +1,15 @@
 """Join ncnn's layers to the tensors of the graph they were converted from (host side).
 
-Its converter keeps no names, but the order: of each kind of operator that it neither makes up nor leaves out, the first
-layer is the first node, and so on. Where the numbers of the two differ, or their channels, nothing is guessed.
+Its converter keeps no names. Convolutions are told by their weights, and among equal ones by their order; other kinds
+of operators that it neither makes up nor leaves out by their order alone. Where the numbers of the two differ, nothing
+is guessed.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 
@@ -37,7 +39,8 @@ OTHERS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("HardSigmoid",): ("HardSigmoid",),
     ("Swish",): ("Swish",),
 }
-OUTPUTS = "0"  # the number of the parameter that holds output channels
+OUTPUTS, WEIGHTS = "0", "6"  # the numbers of a convolution's parameters: output channels, and how many weights
+Item = TypeVar("Item")
 
 
 def join(
@@ -66,28 +69,42 @@ def paired(layers: Sequence[Mapping[str, Any]], given: Graph, name: str) -> dict
     claims: dict[str, tuple[str, ...]] = {}
     for table in (WEIGHTED, OTHERS):
         for kinds, operators in table.items():
-            own = [layer for layer in layers if layer["type"] in kinds]
+            own = sorted_out([layer for layer in layers if layer["type"] in kinds], signature_of_layer)
             nodes = [node for node in given.nodes if kind_of(node) in operators and node.output[0] in given.varying]
-            fits = len(own) == len(nodes) and all(map(same_channels, own, nodes, [given] * len(own)))
+            theirs = sorted_out(nodes, lambda node: signature_of_node(node, given))
+            fits = {each: len(found) for each, found in own.items()} == {e: len(f) for e, f in theirs.items()}
             if table is WEIGHTED and not fits:
                 raise TargetError(
-                    f"{name}: ncnn runs {len(own)} layers {' / '.join(kinds)} for {len(nodes)} nodes "
-                    f"{' / '.join(operators)}, and which is which cannot be told. Profile it on another runtime."
+                    f"{name}: which layer {' / '.join(kinds)} of ncnn is which node {' / '.join(operators)} cannot be "
+                    "told: their numbers or their weights differ. Profile it on another runtime."
                 )
             if fits:
-                claims |= {layer["name"]: (node.output[0],) for layer, node in zip(own, nodes, strict=True)}
+                for signature, found in own.items():
+                    pairs = zip(found, theirs[signature], strict=True)
+                    claims |= {layer["name"]: (node.output[0],) for layer, node in pairs}
     return claims
+
+
+def sorted_out(items: Sequence[Item], signature: Callable[[Item], Hashable]) -> dict[Hashable, list[Item]]:
+    """By signature, in order."""
+    found: dict[Hashable, list[Item]] = {}
+    for item in items:
+        found.setdefault(signature(item), []).append(item)
+    return found
+
+
+def signature_of_layer(layer: Mapping[str, Any]) -> Hashable:
+    """(output channels, weights) of a convolution; nothing of others."""
+    if layer["type"] not in ("Convolution", "ConvolutionDepthWise"):
+        return ()
+    return int(layer["parameters"][OUTPUTS]), int(layer["parameters"][WEIGHTS])
+
+
+def signature_of_node(node: onnx.NodeProto, given: Graph) -> Hashable:
+    weight = given.constants.get(node.input[1], ()) if len(node.input) > 1 else ()
+    return (weight[0], math.prod(weight)) if node.op_type == "Conv" and weight else ()
 
 
 def kind_of(node: onnx.NodeProto) -> str:
     grouped = node.op_type == "Conv" and attributes_of(node).get("group", 1) > 1
     return "grouped Conv" if grouped else str(node.op_type)
-
-
-def same_channels(layer: Mapping[str, Any], node: onnx.NodeProto, given: Graph) -> bool:
-    """Whether both give as many channels, where both say."""
-    weight = given.constants.get(node.input[1]) if len(node.input) > 1 else None
-    if kind_of(node) not in ("Conv", "grouped Conv") or weight is None or OUTPUTS not in layer["parameters"]:
-        return True
-    same: bool = int(layer["parameters"][OUTPUTS]) == weight[0]
-    return same
