@@ -210,6 +210,16 @@ def sample_report(groups: int = 19, seed: int = 0) -> dict[str, Any]:
             "normalisation": "l2",
             "regularisation": {"cost": "none", "strength": 0.0},
         },
+        "precisions": {
+            "uncut": [variant("int8", 2.1, 0.42, 91.31, meets=False)],
+            "cut": [
+                variant("fp32", 2.04, 0.87, 90.86),
+                variant("int8", 3.9, 1.12, 90.61),
+                {"precision": "bf16", "refused": "no kernels for it here", "unseen": None, "meets": None},
+            ],
+            "recommended": "int8",
+            "because": "1.91x as fast as fp32, +0.25 points lost to it",
+        },
         "engines": [
             {
                 "path": "engine.onnx",
@@ -220,4 +230,22 @@ def sample_report(groups: int = 19, seed: int = 0) -> dict[str, Any]:
             }
         ],
         "doubts": ["cut: 2 sessions were repeated because the machine was loaded"],
+    }
+
+
+def variant(
+    precision: str, speed_up: float, drop: float, accuracy: float, *, meets: bool | None = None
+) -> dict[str, Any]:
+    """A row of the precisions, as the stage writes it."""
+    return {
+        "precision": precision,
+        "refused": None,
+        "unseen": None,
+        "meets": meets,
+        "latency": {"median_ms": 3.412 / speed_up, "low_ms": 3.3 / speed_up, "high_ms": 3.5 / speed_up},
+        "ratio": {"value": speed_up, "low": 0.97 * speed_up, "high": 1.03 * speed_up, "verdict": "faster"},
+        "accuracy": accuracy,
+        "drop": drop,
+        "bytes": 300_000,
+        "difference": 1e-3,
     }

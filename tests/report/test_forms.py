@@ -221,6 +221,17 @@ def test_what_became_of_batchnorm_is_said() -> None:
     assert ("Batch-norm", "as given: the network has its own") in checks(report).rows
 
 
+def test_precisions_are_shown_with_the_one_that_is_recommended_and_why_one_is_not_there() -> None:
+    report = sample_report()
+    for form in (to_html(report), to_markdown(report)):
+        assert "Recommended: int8: 1.91x as fast as fp32" in form.replace("\\", "")
+        assert "no kernels for it here" in form
+        assert "does not meet the latency goal" in form
+    assert ("Precision", "Recommended: int8: 1.91x as fast as fp32, +0.25 points lost to it.") in summarise(report)
+    without = {**report, "precisions": None}
+    assert "Recommended" not in to_html(without) + to_markdown(without)
+
+
 def test_summary_is_plain_text_of_the_headline_numbers() -> None:
     rows = dict(summarise(sample_report()))
     assert rows["Latency, median"] == "3.412 ms -> 1.664 ms   2.05× (2.02 to 2.08), faster"
