@@ -84,6 +84,52 @@ def test_inspect_prints_a_table_for_people(digits: Digits) -> None:
     assert done.err == ""
 
 
+# precisions
+
+
+def test_int8_is_tried_uncut_first_and_built_of_the_cut_network(compressed: Compressed, digits: Digits) -> None:
+    assert "int8 alone, uncut" in compressed.done.err
+    found = compressed.report["precisions"]
+    assert [row["precision"] for row in found["uncut"]] == ["int8"]
+    assert isinstance(found["uncut"][0]["meets"], bool)
+    plain, int8 = found["cut"]
+    assert (plain["precision"], int8["precision"]) == ("fp32", "int8")
+    assert found["recommended"] in ("fp32", "int8")
+    cut, quantised = (compressed.folder / name for name in ("model.onnx", "model-int8.onnx"))
+    assert plain["accuracy"] == pytest.approx(top1(cut, digits))
+    assert int8["accuracy"] == pytest.approx(top1(quantised, digits))
+    assert int8["drop"] <= plain["drop"] + 3  # points: the digits are easy
+    kinds = {node.op_type for node in onnx.load(quantised).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    manifest = json.loads((compressed.folder / "manifest.json").read_text())
+    assert {"engine.onnx", "engine-int8.onnx", "model-int8.onnx"} <= manifest["files"].keys()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_build_takes_a_precision_and_checks_what_it_built(digits: Digits, tmp_path, precision: str) -> None:
+    data = ["--data", digits.train] if precision == "int8" else []
+    done = cutback("build", digits.network, "-o", tmp_path / "made", "--precision", precision, *data, "--json")
+    if precision == "bf16":  # which ONNX Runtime has no kernels for on a processor
+        assert done.status == 2
+        assert "onnx" in done.err.lower()
+        return
+    assert done.status == 0, done.err
+    assert Path(done.json["engine"]) == tmp_path / "made.onnx"
+    assert done.json["difference"] < 0.2
+    assert done.json["bytes"] == (tmp_path / "made.onnx").stat().st_size
+
+
+def test_int8_without_data_and_an_engine_over_its_model_are_refused(digits: Digits, tmp_path) -> None:
+    done = cutback("build", digits.network, "-o", tmp_path / "made", "--precision", "int8")
+    assert (done.status, done.err) == (2, "cutback: error: int8 needs data to calibrate with. Give --data.\n")
+    model = tmp_path / "net.onnx"
+    model.write_bytes(Path(digits.network).read_bytes())
+    done = cutback("build", model, "-o", tmp_path / "net")
+    assert done.status == 2
+    assert "would overwrite" in done.err
+    assert model.read_bytes() == Path(digits.network).read_bytes()
+
+
 # prune
 
 
