@@ -42,9 +42,10 @@ def start(threads: int, options: Mapping[str, Any]) -> Runtime:
             f"elsewhere run there: {sys.executable} -m pip install tensorrt"
         ) from missing
     if version_of(tensorrt) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
         raise RuntimeMissing(
-            f"TensorRT {tensorrt.__version__} is too old: {'.'.join(map(str, OLDEST))} is the oldest that is supported. "
-            "JetPack 5.1 brings that; boards that end with JetPack 4 cannot be used."
+            f"TensorRT {tensorrt.__version__} is too old: {oldest} is the oldest that is supported. JetPack 5.1 brings "
+            "that; boards that end with JetPack 4 cannot be used."
         )
     return TensorRt(tensorrt, open_gpu("TensorRT"), threads, dla)
 
