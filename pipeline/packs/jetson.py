@@ -49,12 +49,10 @@ def pack(bundle: Path, folder: Path) -> Mapping[str, Any]:
     packing = Packing(folder, feeds)
     uncut = bundle / ".work" / "uncut.onnx"
     if uncut.exists():
-        packing.add("uncut", uncut, "fp32")
-        packing.add_half("uncut")
+        packing.add("uncut", uncut)
     else:
         packing.left_out["uncut"] = "the bundle's .work folder, which holds the uncut network, is gone"
-    packing.add("model", bundle / "model.onnx", "fp32")
-    packing.add_half("model")
+    packing.add("model", bundle / "model.onnx")
     add_int8(packing, bundle)
     packing.write_golden()
     write_standalone(folder / PROGRAM)
@@ -77,10 +75,12 @@ class Packing:
         self._shapes = {name: values.shape for name, values in feeds.items()}
         self._golden: dict[str, NDArray[Any]] = {f"input:{name}": values for name, values in feeds.items()}
 
-    def add(self, name: str, source: Path, precision: str) -> None:
-        """BadInput, or the host's TargetError with the node that has no older form, where TensorRT cannot take it."""
+    def add(self, name: str, source: Path) -> None:
+        """The model as it is, and in fp16 where it is in floating point. BadInput, or the host's TargetError with the
+        node that has no older form, where TensorRT cannot take it."""
         oldest = NEWEST[0][1]
-        refusal = why_not(onnx.load(source, load_external_data=False))
+        graph = onnx.load(source, load_external_data=False)
+        refusal = why_not(graph)
         if refusal:
             raise BadInput(f"{source.name}: {refusal}; TensorRT takes symmetric int8 only.")
         with tempfile.TemporaryDirectory(prefix="cutback-pack-") as copies:
@@ -89,9 +89,12 @@ class Packing:
             weights = fit.with_name(f"{fit.name}.data")
             if weights.exists():
                 shutil.copyfile(weights, self.folder / weights.name)
-        self._keep(name, precision)
+        quantised = any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+        self._keep(name, "int8" if quantised else "fp32")
+        if not quantised:
+            self._add_half(name)
 
-    def add_half(self, name: str) -> None:
+    def _add_half(self, name: str) -> None:
         """What `name` is in fp16; left out where a weight is too large for it."""
         path = self.folder / f"{name}.onnx"
         try:
@@ -118,7 +121,7 @@ def add_int8(packing: Packing, bundle: Path) -> None:
         path = bundle / name
         refusal = why_not(onnx.load(path, load_external_data=False)) if path.exists() else "it is not there"
         if refusal is None:
-            packing.add("model-int8", path, "int8")
+            packing.add("model-int8", path)
             return
         reasons.append(f"{name}: {refusal}")
     packing.left_out["model-int8"] = f"{'; '.join(reasons)}. To get one: {INT8_COMMAND}, and pack again."
