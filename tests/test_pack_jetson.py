@@ -28,6 +28,7 @@ from targets.profiles.lines import WHOLE_ENGINE
 from targets.profiles.merge import merge
 from targets.profiles.overview import kernels
 from targets.profiles.search import Wanted
+from targets.runtimes import open_runtime
 from targets.target import find_target
 from tests.targets.models import elementwise, residual
 from tests.targets.precisions import int8
@@ -185,6 +186,14 @@ def test_a_bundle_that_was_changed_is_refused(tmp_path: Path) -> None:
 def test_the_program_has_the_same_bytes_every_time(packed: Path, tmp_path: Path) -> None:
     write_standalone(tmp_path / "again.pyz")
     assert (tmp_path / "again.pyz").read_bytes() == (packed / PROGRAM).read_bytes()
+
+
+def test_its_page_has_the_command_for_int8_and_what_is_said_of_sm_87() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "jetson.md").read_text()
+    assert INT8_COMMAND in page
+    with pytest.raises(BadInput) as refusal:
+        open_runtime("tensorrt-rtx", 1, {"sm": "87"})
+    assert f"cutback: error: {refusal.value}" in page
 
 
 # the program
