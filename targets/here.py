@@ -20,6 +20,7 @@ class Here:
     def __init__(self, folder: Path, runtime: str, threads: int, options: Mapping[str, Any]) -> None:
         self.runtime = runtime
         self._folder = str(folder)
+        self._threads = threads
         self._setting = {"name": runtime, "threads": threads, "options": dict(options)}
         self._before = read_cores()
         # a host that never says anything and does not listen: the worker's own agent looks for one
@@ -29,7 +30,7 @@ class Here:
 
     def ask(self, verb: str, arguments: Mapping[str, Any]) -> Any:
         """The answer of a new process to one of `targets.worker.Verbs`."""
-        worker = Worker(self._folder, self._setting, choose_cores(self._setting["threads"], self._before))
+        worker = Worker(self._folder, self._setting, choose_cores(self._threads, self._before))
         silence_s = BUILD_SILENCE_S if verb == "build" else SILENCE_S
         request = {"id": 1, "verb": verb, "arguments": dict(arguments), "silence_s": silence_s}
         try:

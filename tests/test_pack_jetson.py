@@ -142,7 +142,8 @@ def test_int8_of_another_runtimes_scheme_stays_behind_with_the_command_for_one(t
 def test_the_command_for_int8_gives_what_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorrt_rtx", reason="not installed: pip install 'cutback[tensorrt-rtx]'")
     bundle = write_bundle(tmp_path / "bundle")
-    np.savez(tmp_path / "d.npz", **{"x/in:0": np.random.default_rng(0).standard_normal((8, 3, 8, 8), np.float32)})
+    pictures = np.random.default_rng(0).standard_normal((8, 3, 8, 8), np.float32)
+    np.savez(tmp_path / "d.npz", allow_pickle=False, **{"x/in:0": pictures})
     words = INT8_COMMAND.replace("BUNDLE", str(bundle)).replace("DATA", str(tmp_path / "d.npz")).split()
     assert main([str(tmp_path / "e") if word == "ENGINE" else word for word in words[1:]]) == 0
     assert main(["check", str(bundle)]) == 0  # what was put beside its files does not make it another bundle
@@ -295,6 +296,7 @@ def test_a_model_that_cannot_be_built_is_refused_by_name(copy: Path) -> None:
     ran = on_device(copy, "--runtime", "onnxruntime")
     assert ran.status == 1
     assert "model: refused: " in ran.out
+    assert not list((copy / "engines").iterdir())
     assert not (copy.parent / "results.jsonl").exists()
 
 
