@@ -8,7 +8,7 @@ from typing import Any
 
 from calibration.batches import take
 from calibration.preprocessing import Preprocessing
-from pipeline.graph.model import load
+from pipeline.graph.model import load, save
 from pipeline.graph.rewrite import rewritten
 from pipeline.lowering import connect
 from pipeline.recipe import Calibration
@@ -31,6 +31,7 @@ def build(
     data: str | None = None,
     preprocessing: Preprocessing | None = None,
     calibration: Calibration | None = None,
+    keep_onnx: Path | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -39,12 +40,15 @@ def build(
     `rewritten`: whether the runtime takes the network only with the exact rewrites, which were made.
 
     `precision`: fp32 leaves the graph as it is; fp16 and bf16 cast it; int8 calibrates it on `data`.
+    `keep_onnx`: where the ONNX goes that the engine was built from, once it is built.
     """
     if precision == "int8" and data is None:
         raise BadInput("int8 needs data to calibrate with. Give --data.")
     report = on_progress or (lambda done, total, note: None)
     opened = load(Path(model), shapes)
     wants = calibration or Calibration()
+    if keep_onnx is not None and keep_onnx.absolute() == Path(model).absolute():
+        raise BadInput(f"What the engine is built from would overwrite {model}. Choose another --keep-onnx.")
     with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-build-") as folder:
         if connection.engine_path(output).absolute() == Path(model).absolute():
             raise BadInput(f"The engine would overwrite {model}. Choose another --output.")
@@ -64,6 +68,8 @@ def build(
         built = build_and_check(opened, Path(folder, "model.onnx"), output, connection, seed)
         seconds = time.perf_counter() - begun
         device = connection.device.as_dict()
+    if keep_onnx is not None:
+        save(opened, keep_onnx)
     report(1, 1, "built")
     return {
         "model": model,
@@ -72,6 +78,7 @@ def build(
         "engine": str(built.engine.path),
         "runtime": built.engine.runtime,
         "precision": precision,
+        "onnx": None if keep_onnx is None else str(keep_onnx),
         "sha256": built.engine.sha256,
         "bytes": built.engine.path.stat().st_size,
         "difference": built.difference,

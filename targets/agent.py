@@ -181,7 +181,7 @@ def interpreter_options() -> list[str]:
 
 def program() -> list[str]:
     """How this very program is started again: as a module, or as the archive that it was sent in."""
-    return [sys.argv[0]] if sys.argv[0].endswith(".pyz") else ["-m", "targets.agent"]
+    return [str(Path(sys.argv[0]).absolute())] if sys.argv[0].endswith(".pyz") else ["-m", "targets.agent"]
 
 
 def describe(request: dict[str, Any]) -> str:

@@ -42,12 +42,14 @@ def device(stack: dict[str, Any], *, threads: int, pinned: bool) -> dict[str, An
             "threads": threads,
             "pinned": pinned,
             "governor": text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            **power_mode(),
         },
         "observed": observed(),
         "emulated": emulated,
     }
 
 
+POWER_MODE = "/var/lib/nvpmodel/status"  # of a Jetson, as nvpmodel has set it: clocks and cores hang on it
 CLOCK_SOURCES = "/sys/devices/system/clocksource/clocksource0/available_clocksource"
 
 
@@ -61,6 +63,12 @@ def is_emulated(machine: str, cpuinfo: str, clock_sources: str) -> bool:
     if machine.lower() in X86:
         return arm_below and not x86_below
     return x86_below or arm_below
+
+
+def power_mode() -> dict[str, str]:
+    """Of boards that have such modes; nothing on others, whose keys would all change for it."""
+    found = text(POWER_MODE)
+    return {"power_mode": " ".join(found.split())} if found else {}
 
 
 def cpu_name(cpuinfo: str) -> str:

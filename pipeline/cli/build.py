@@ -38,6 +38,14 @@ def build_command(
     mean: options.Mean = None,
     std: options.Std = None,
     layout: options.Layout = None,
+    keep_onnx: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep-onnx",
+            metavar="FILE",
+            help="Write the ONNX too that the engine was built from, casts, pairs and all.",
+        ),
+    ] = None,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -54,7 +62,7 @@ def build_command(
         result = build(
             model, output, shapes=shapes, target=target, precision=precision, data=data,
             preprocessing=None if fields is None else Preprocessing(**fields),
-            calibration=make_calibration(ranges, exclude_int8), seed=seed, on_progress=on_progress,
+            calibration=make_calibration(ranges, exclude_int8), keep_onnx=keep_onnx, seed=seed, on_progress=on_progress,
         )  # fmt: skip
     if json:
         print_json(result)

@@ -73,6 +73,8 @@ def print_build(result: Mapping[str, Any]) -> None:
     )
     if result["rewritten"]:
         out.print("taken only with exact rewrites (parameter-free shortcuts as convolutions), which were made")
+    if result["onnx"] is not None:
+        out.print(f"{escape(result['onnx'])}: what it was built from", soft_wrap=True)
     if result["difference"] is not None:
         out.print(f"outputs differ from the network's by {result['difference']:.2g} (relative)", soft_wrap=True)
     print_doubts(out, result["doubts"])

@@ -15,6 +15,7 @@ from pipeline.graph.feeds import Feeds, draw
 from pipeline.graph.model import Model
 from pipeline.graph.precision import in_float32
 from pipeline.graph.rounding import without_rounding
+from targets.comparison import difference
 from targets.errors import ProofFailed
 
 RANDOM_INPUTS = 2
@@ -117,7 +118,7 @@ def finite_feeds(model: Model, seed: int) -> Feeds:
 
 def outputs_agree(outputs: Mapping[str, NDArray[np.generic]], others: Mapping[str, NDArray[np.generic]]) -> float:
     """The largest relative difference over all outputs."""
-    return max(_difference(outputs[name], others[name]) for name in others)
+    return max(difference(outputs[name], others[name]) for name in others)
 
 
 def _quiet_scale(model: Model, original: Runner, noisy: Runner, seed: int) -> tuple[float, float]:
@@ -184,18 +185,3 @@ def _same(outputs: Mapping[str, NDArray[np.generic]], others: Mapping[str, NDArr
         np.array_equal(values, others[name], equal_nan=np.issubdtype(values.dtype, np.floating))
         for name, values in outputs.items()
     )
-
-
-def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> float:
-    if ours.shape != theirs.shape:
-        return float("inf")
-    if not np.issubdtype(theirs.dtype, np.floating):
-        return float(np.mean(ours != theirs)) if theirs.size else 0.0
-    a, b = ours.astype(np.float64), theirs.astype(np.float64)
-    finite = np.isfinite(b)
-    if not np.array_equal(np.isfinite(a), finite) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    a, b = a[finite], b[finite]
-    return float(np.max(np.abs(a - b)) / max(float(np.max(np.abs(b))), 1e-12))

@@ -7,9 +7,11 @@ from targets import pairing, timing
 from targets.connection import Connection
 from targets.kernels import Profile, in_gauges
 from targets.profiles.key import KernelKey
+from targets.profiles.lines import WHOLE_ENGINE as WHOLE_ENGINE
 from targets.profiles.store import Row
 
-STAIRCASE, IN_NETWORK, END_TO_END = "staircase", "in network", "end to end"  # a kernel alone; a site; the whole network
+# A kernel alone; a site; the whole network. WHOLE_ENGINE: an engine in fresh processes, as a device took it by itself.
+STAIRCASE, IN_NETWORK, END_TO_END = "staircase", "in network", "end to end"
 
 
 def key_of(connection: Connection, op: Mapping[str, Any], place: str) -> KernelKey:

@@ -11,15 +11,12 @@ from pipeline.graph.execute import run_unoptimised
 from pipeline.graph.model import Model, save
 from pipeline.graph.proof import finite_feeds, outputs_agree
 from pipeline.graph.rewrite import rewritten
+from targets.comparison import BROKEN, BROKEN_QUANTISED
 from targets.connection import Connection, Engine
 from targets.errors import TargetError
 from targets.runtimes import facts_of
 
-# Runtimes reorder sums and pick other kernels; one known network moves by 3 %. Past this the engine is broken.
-BROKEN = 0.1
 NOTABLE = 1e-3
-# A runtime's integer kernels round where the graph's floats do not: a quantum here and there in every layer.
-BROKEN_QUANTISED = 0.5
 NOTABLE_QUANTISED = 0.05
 
 

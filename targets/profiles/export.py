@@ -9,9 +9,7 @@ carries the sha256 of all lines before it, so that a file that was cut short or 
 import gzip
 import hashlib
 import io
-import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,9 @@ import sqlalchemy as sql
 from targets.errors import BadInput
 from targets.profiles.content import Content, chunks
 from targets.profiles.database import Database
-from targets.profiles.key import PARTS, canonical
+from targets.profiles.lines import FORMAT, PARTS, last_line, lines
 from targets.profiles.schema import DOCUMENTS, KEYS, SAMPLES, SESSIONS
 from targets.profiles.search import Wanted, find_keys
-
-FORMAT = "cutback profiles"
-VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -84,29 +79,14 @@ def encoded(content: Content, *, compressed: bool) -> bytes:
     # no name and no time in the header: they would differ from run to run
     packed = gzip.GzipFile(fileobj=stream, mode="wb", filename="", compresslevel=6, mtime=0) if compressed else None
     target: Any = packed or stream
-    for line in lines(content):
+    for line in lines(content.documents, content.keys, content.sessions, content.samples):
         data = line.encode() + b"\n"
         checksum.update(data)
         target.write(data)
-    end = {"end": asdict(counts_of(content)), "sha256": checksum.hexdigest()}
-    target.write(canonical(end).encode() + b"\n")
+    target.write(last_line(asdict(counts_of(content)), checksum.hexdigest()).encode() + b"\n")
     if packed:
         packed.close()
     return stream.getvalue()
-
-
-def lines(content: Content) -> Iterator[str]:
-    yield canonical({"format": FORMAT, "version": VERSION})
-    for digest, text in sorted(content.documents.items()):
-        yield f'{{"digest":"{digest}","document":{text}}}'
-    for digest, parts in sorted(content.keys.items()):
-        yield canonical({"key": digest, "parts": list(parts)})
-    rows: dict[str, list[str]] = {session: [] for session in content.sessions}
-    for (session, digest, index), text in sorted(content.samples.items()):
-        rows[session].append(f'["{digest}",{index},{text}]')
-    for session, (taken_at, observed) in sorted(content.sessions.items()):
-        head = json.dumps({"session": session, "taken_at": taken_at, "observed": observed}, separators=(",", ":"))
-        yield f'{head[:-1]},"rows":[{",".join(rows[session])}]}}'
 
 
 def is_export(path: Path) -> bool:

@@ -1,7 +1,5 @@
 """KernelKey: everything that a kernel's time depends on, and nothing else."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,26 +7,13 @@ from typing import Any
 
 from targets.device import Device
 from targets.kernels import Kernel
+from targets.profiles.lines import PARTS as PARTS
+from targets.profiles.lines import canonical as canonical
+from targets.profiles.lines import digest_of as digest_of
+from targets.profiles.lines import digest_of_texts as digest_of_texts
 from targets.timing import VERSION
 
-PARTS = ("device", "stack", "regime", "op", "method")
 ABSENT = "(absent)"  # where one of two documents has nothing at all, which is not null
-
-
-def canonical(document: Mapping[str, Any]) -> str:
-    """JSON that is the same for equal content: sorted keys, no spaces, tuples as lists, no NaN."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def digest_of(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(document).encode()).hexdigest()
-
-
-def digest_of_texts(device: str, stack: str, regime: str, op: str, method: str) -> str:
-    """A key's digest from its parts' canonical JSON, unparsed."""
-    texts = {"device": device, "stack": stack, "regime": regime, "op": op, "method": method}
-    whole = ",".join(f'"{part}":{text}' for part, text in sorted(texts.items()))
-    return hashlib.sha256(f"{{{whole}}}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)

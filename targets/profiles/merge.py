@@ -14,8 +14,8 @@ import sqlalchemy as sql
 from targets.errors import BadInput
 from targets.profiles.content import Content, chunks, insert, is_name, refuse_emulated
 from targets.profiles.database import Database
-from targets.profiles.export import FORMAT, VERSION, Counts, counts_of, opened
-from targets.profiles.key import PARTS, canonical, digest_of, digest_of_texts
+from targets.profiles.export import Counts, counts_of, opened
+from targets.profiles.lines import FORMAT, PARTS, VERSION, canonical, digest_of, digest_of_texts
 from targets.profiles.schema import KEYS, LOCK, SAMPLES, SESSIONS
 
 DATABASE = b"SQLite format 3\0"

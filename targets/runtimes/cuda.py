@@ -1,7 +1,8 @@
 """The little of CUDA that running an engine needs: is there a GPU, and memory on it (device side).
 
-Through pycuda, or through cuda-bindings where pycuda is absent. Whether there is a GPU is asked of the driver itself,
-before anything is imported that would end the process without one.
+Through pycuda, or through cuda-bindings where pycuda is absent; where neither is, as on a Jetson as it comes, through
+the driver's own library. Whether there is a GPU is asked of the driver itself, before anything is imported that would
+end the process without one.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 import abc
 import ctypes
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
-from targets.errors import RuntimeMissing, TargetError
+from targets.errors import TargetError
 
 if TYPE_CHECKING:
     import numpy as np
 
 DRIVER = "libcuda.so.1"
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
 def require_gpu(runtime: str) -> None:
@@ -126,6 +127,54 @@ class WithBindings(Gpu):
         return tuple(found)
 
 
+class WithDriver(Gpu):
+    """With nothing but the driver: every pointer is 64 bits wide, every call answers with a status."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(DRIVER)
+        device, context, stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
+        name = ctypes.create_string_buffer(256)
+        self._call("cuInit", ctypes.c_uint(0))
+        self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(0))
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self._call("cuCtxSetCurrent", context)
+        self._call("cuStreamCreate", ctypes.byref(stream), ctypes.c_uint(0))
+        self._call("cuDeviceGetName", name, ctypes.c_int(len(name)), device)
+        self.name = name.value.decode(errors="replace")
+        self.capability = ".".join(
+            str(self._attribute(number, device)) for number in (CAPABILITY_MAJOR, CAPABILITY_MINOR)
+        )
+        self.stream = stream.value or 0
+
+    def allocate(self, nbytes: int) -> int:
+        address = ctypes.c_uint64()
+        self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(nbytes))
+        return address.value
+
+    def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        host = ctypes.c_void_p(values.ctypes.data)
+        self._call("cuMemcpyHtoD_v2", ctypes.c_uint64(address), host, ctypes.c_size_t(values.nbytes))
+
+    def download(self, values: np.ndarray[Any, Any], address: int) -> None:
+        host = ctypes.c_void_p(values.ctypes.data)
+        self._call("cuMemcpyDtoH_v2", host, ctypes.c_uint64(address), ctypes.c_size_t(values.nbytes))
+
+    def wait(self) -> None:
+        self._call("cuStreamSynchronize", ctypes.c_void_p(self.stream))
+
+    def _attribute(self, number: int, device: ctypes.c_int) -> int:
+        found = ctypes.c_int()
+        self._call("cuDeviceGetAttribute", ctypes.byref(found), ctypes.c_int(number), device)
+        return found.value
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        status = getattr(self._library, function)(*arguments)
+        if status != 0:
+            raise TargetError(
+                f"The GPU fails: {function} answers with CUDA error {status}. Look at the driver's log there."
+            )
+
+
 WAYS = (("pycuda.driver", WithPycuda), ("cuda.bindings.driver", WithBindings))
 
 
@@ -136,7 +185,4 @@ def open_gpu(runtime: str) -> Gpu:
             return way(importlib.import_module(module))
         except ImportError:
             continue
-    raise RuntimeMissing(
-        f"{runtime} needs pycuda or cuda-bindings for memory on the GPU. "
-        f"Run there: {sys.executable} -m pip install cuda-bindings"
-    )
+    return WithDriver()

@@ -26,10 +26,13 @@ TYPED_FROM = 10  # the version from which networks are built strongly typed
 # The newest ONNX by version, as its release notes have it; in between, the older one counts.
 NEWEST = (((8, 5), Reads(17, 8)), ((8, 6), Reads(17, 8)), ((10, 0), Reads(20, 9)), ((11, 0), Reads(25, 12)))
 
+OLDEST = NEWEST[0][0]
+
 
 def start(threads: int, options: Mapping[str, Any]) -> Runtime:
     """Option `dla`: the number of the deep learning accelerator to build for, where the device has any."""
     only(options, ("dla",), "tensorrt")
+    dla = dla_of(options)
     require_gpu("TensorRT")  # without one it may end the process
     try:
         import tensorrt
@@ -38,16 +41,36 @@ def start(threads: int, options: Mapping[str, Any]) -> Runtime:
             f"TensorRT cannot be imported by {sys.executable} ({missing}). On a Jetson it comes with JetPack; "
             f"elsewhere run there: {sys.executable} -m pip install tensorrt"
         ) from missing
-    return TensorRt(tensorrt, open_gpu("TensorRT"), threads, options.get("dla"))
+    if version_of(tensorrt) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise RuntimeMissing(
+            f"TensorRT {tensorrt.__version__} is too old: {oldest} is the oldest that is supported. JetPack 5.1 brings "
+            "that; boards that end with JetPack 4 cannot be used."
+        )
+    return TensorRt(tensorrt, open_gpu("TensorRT"), threads, dla)
+
+
+def dla_of(options: Mapping[str, Any]) -> int | None:
+    """A target gives its options as text."""
+    wanted = options.get("dla")
+    if wanted is None:
+        return None
+    if not str(wanted).isdecimal():
+        raise BadInput(f"dla={wanted} is no number of a deep learning accelerator, such as 0.")
+    return int(wanted)
+
+
+def version_of(package: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in package.__version__.split(".")[:2])
 
 
 class TensorRt(Runtime):
-    def __init__(self, package: Any, gpu: Gpu, threads: int, dla: str | None) -> None:
+    def __init__(self, package: Any, gpu: Gpu, threads: int, dla: int | None) -> None:
         self._package = package
         self._gpu = gpu
-        self._dla = None if dla is None else int(dla)
+        self._dla = dla
         self._log = package.Logger(package.Logger.ERROR)
-        self._version = tuple(int(part) for part in package.__version__.split(".")[:2])
+        self._version = version_of(package)
         self.threads = threads
 
     def stack(self) -> dict[str, Any]:
@@ -59,7 +82,7 @@ class TensorRt(Runtime):
         }
 
     def reads(self) -> Reads:
-        return [reads for since, reads in NEWEST if since <= max(self._version, NEWEST[0][0])][-1]
+        return [reads for since, reads in NEWEST if since <= self._version][-1]
 
     def load(self, model: str, optimise: bool) -> Loaded:
         return Engine(self._package, self._gpu, self.engine(model))

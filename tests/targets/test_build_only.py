@@ -1,16 +1,21 @@
 """Runtimes that build engines for devices that are not here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.graph.couple import couple
+from pipeline.graph.cut import cut
+from pipeline.graph.model import Model, from_proto, save
 from targets.connection import Connection, connect
 from targets.errors import BadInput, TargetError
 from targets.target import find_target
 from tests.targets.models import elementwise, residual, saved
+from tests.targets.precisions import int8
 
 CAPABILITIES = ("80", "86", "89", "120")
+MADE = ("as it is", "cut", "int8", "cut and int8")
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +25,39 @@ def builder() -> Iterator[Connection]:
         yield opened
 
 
+def plain() -> Model:
+    return from_proto(residual())
+
+
+def half() -> Model:
+    """Every second channel of every group, of the whole network."""
+    model = plain()
+    channels = couple(model)
+    kept = {group.id: tuple(range(0, group.channels, 2)) for group in channels.groups if group.locked_because is None}
+    small = cut(model, channels, kept)
+    assert kept
+    assert weights_of(small) < weights_of(model)
+    return small
+
+
+def quantised() -> Model:
+    model = int8(plain(), "tensorrt-rtx")
+    assert any(node.op_type == "QuantizeLinear" for node in model.proto.graph.node)
+    return model
+
+
+def weights_of(model: Model) -> int:
+    return sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer)
+
+
+@pytest.mark.parametrize("made", [plain, half, quantised, lambda: int8(half(), "tensorrt-rtx")], ids=MADE)
 @pytest.mark.parametrize("capability", CAPABILITIES)
-def test_builds_repeat_to_the_byte_for_every_compute_capability(tmp_path: Path, capability: str) -> None:
+def test_builds_repeat_to_the_byte_for_every_compute_capability(
+    tmp_path: Path, capability: str, made: Callable[[], Model]
+) -> None:
     pytest.importorskip("tensorrt_rtx", reason="not installed: pip install 'cutback[tensorrt-rtx]'")
-    model = saved(residual(), tmp_path / "m.onnx")
+    model = tmp_path / "m.onnx"
+    save(made(), model)
     with connect(find_target(f"local-tensorrt-rtx:sm={capability}")) as builder:
         assert builder.device.stack["provider"] == f"sm_{capability}"
         first, second = (builder.build(model, tmp_path / name) for name in "ab")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import targets
+from targets.archive import MAIN, STANDALONE
 
 ROOT = Path(targets.__file__).parent
 DEVICE_SIDE = [
@@ -21,6 +22,8 @@ DEVICE_SIDE = [
             "feeds.py",
             "probe.py",
             "pairing.py",
+            *(f"{name}.py" for name in ("comparison", "here", "packed", "results", "rounds", "standalone")),
+            *(f"profiles/{name}.py" for name in ("__init__", "lines")),
             "runtimes/__init__.py",
             *(f"runtimes/{name}.py" for name in ("cuda", "mnn", "ncnn", "onnx_inputs", "onnxruntime", "openvino")),
             *(f"runtimes/{name}.py" for name in ("tensorrt", "tensorrt_rtx")),
@@ -50,6 +53,18 @@ def test_it_parses_as_python_3_8_and_imports_what_a_device_has(path: Path) -> No
     for name in imported(tree):
         known = name.partition(".")[0] in {*sys.stdlib_module_names, "numpy", *PACKAGES}
         assert known or name in own, name
+
+
+def test_what_is_sent_as_one_file_imports_nothing_but_itself() -> None:
+    sent = {f"targets.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}" for name in STANDALONE}
+    for name in STANDALONE:
+        assert ROOT / name in DEVICE_SIDE
+        own = {each for each in imported(ast.parse((ROOT / name).read_text())) if each.startswith("targets.")}
+        assert own <= sent, name
+
+
+def test_a_python_that_is_too_old_can_read_the_line_that_says_so() -> None:
+    ast.parse(MAIN, feature_version=(3, 4))
 
 
 def test_the_hosts_side_imports_no_runtime_and_no_torch() -> None:

@@ -1,5 +1,7 @@
 """The fingerprint, from what real systems put into their files."""
 
+from pathlib import Path
+
 import pytest
 
 from targets import probe
@@ -53,3 +55,12 @@ def test_two_fingerprints_of_one_device_have_one_key() -> None:
     first, second = (probe.device({"runtime": "x"}, threads=1, pinned=True) for _ in range(2))
     for part in ("device_class", "stack", "regime", "emulated"):
         assert first[part] == second[part]
+
+
+def test_a_boards_power_mode_is_in_the_key_of_its_times_and_of_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "POWER_MODE", str(tmp_path / "status"))
+    assert "power_mode" not in probe.device({}, threads=1, pinned=True)["regime"]
+    (tmp_path / "status").write_text("pmode:0002\nfmode:quiet\n")
+    assert probe.device({}, threads=1, pinned=True)["regime"]["power_mode"] == "pmode:0002 fmode:quiet"

@@ -1,0 +1,48 @@
+"""The machine that this program runs on, asked without a host: a fresh worker for every question (device side)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Mapping
+
+from targets.agent import Host, Worker
+from targets.load import choose_cores, read_cores
+from targets.protocol import raise_error
+
+SILENCE_S = 600.0  # of a worker that loads, runs or times
+BUILD_SILENCE_S = 7200.0  # small boards try out kernels for the better part of an hour, and say nothing meanwhile
+
+
+class Here:
+    """`folder`: the workers' own, for logs. Errors are those of `targets.connection.Connection`, in one line."""
+
+    def __init__(self, folder: Path, runtime: str, threads: int, options: Mapping[str, Any]) -> None:
+        self.runtime = runtime
+        self._folder = str(folder)
+        self._threads = threads
+        self._setting = {"name": runtime, "threads": threads, "options": dict(options)}
+        self._before = read_cores()
+        # a host that never says anything and does not listen: the worker's own agent looks for one
+        self._never, self._held = os.pipe()
+        self._unheard = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 -- open as long as this is
+        self._host = Host(self._never, self._unheard)
+
+    def ask(self, verb: str, arguments: Mapping[str, Any]) -> Any:
+        """The answer of a new process to one of `targets.worker.Verbs`."""
+        worker = Worker(self._folder, self._setting, choose_cores(self._threads, self._before))
+        silence_s = BUILD_SILENCE_S if verb == "build" else SILENCE_S
+        request = {"id": 1, "verb": verb, "arguments": dict(arguments), "silence_s": silence_s}
+        try:
+            answer = worker.ask(request, self._host)
+        finally:
+            worker.close()
+            self._before = read_cores()
+        if "error" in answer:
+            raise_error(answer["error"])
+        return answer["result"]
+
+    def close(self) -> None:
+        self._unheard.close()
+        os.close(self._never)
+        os.close(self._held)
