@@ -23,7 +23,7 @@ DEVICE_SIDE = [
             "pairing.py",
             "runtimes/__init__.py",
             *(f"runtimes/{name}.py" for name in ("cuda", "mnn", "ncnn", "onnx_inputs", "onnxruntime", "openvino")),
-            *(f"runtimes/{name}.py" for name in ("tensorrt", "tensorrt_rtx")),
+            *(f"runtimes/{name}.py" for name in ("onnxruntime_providers", "ort_format", "tensorrt", "tensorrt_rtx")),
         )
     ),
 ]
