@@ -87,7 +87,19 @@ def _manifest(model: Model, report: Mapping[str, Any], files: Mapping[str, str])
         "versions": {"onnx": onnx.__version__, "numpy": np.__version__, **_stack(report)},
         **{
             key: report.get(key)
-            for key in ("model", "target", "device", "goal", "met", "latency", "accuracy", "flops", "params", "doubts")
+            for key in (
+                "model",
+                "preprocessing",
+                "target",
+                "device",
+                "goal",
+                "met",
+                "latency",
+                "accuracy",
+                "flops",
+                "params",
+                "doubts",
+            )  # fmt: skip
         },
     }
 
