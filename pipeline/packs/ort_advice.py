@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,10 @@ def write_operators(models: Sequence[Path], output: Path) -> None:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     from onnxruntime.tools.ort_format_model import create_config_from_models
 
-    create_config_from_models(models, output, False)
+    logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)  # it would tell where files are made
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves what it reads to be closed by others
+        create_config_from_models(models, output, False)
     text = output.read_text(encoding="utf-8")
     for model in models:  # by their names: where they were made says nothing
         text = text.replace(str(model), model.name)
