@@ -46,10 +46,9 @@ def fill(
         "made_by": f"cutback {version('cutback')}",
         "network": (bundle.manifest.get("model") or {}).get("path"),
     }
-    for name, template in templates.items():
-        if name != "README.md" and unknown:
-            why = f"ONNX Runtime's interface there has no {', '.join(unknown)}"
-            refused.append({"files": [name], "why": why})
+    if unknown:
+        why = f"ONNX Runtime's interface there has no {', '.join(unknown)}"
+        refused += [{"files": [name], "why": why} for name in templates if name != "README.md"]
     skipped = {name for each in refused for name in each["files"]}
     for name, template in templates.items():
         if name not in skipped:
@@ -68,9 +67,13 @@ def golden_of(name: str, bundle: Bundle) -> dict[str, Any]:
 
 def render(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=False, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip  # noqa: S701 -- source code and Markdown, not HTML
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=False,  # noqa: S701 -- source code and Markdown, not HTML
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     environment.filters |= {"kotlin": in_kotlin, "swift": in_swift, "shell_shape": ncnn_shape}
     return environment.get_template(template).render(**values)
 

@@ -22,7 +22,7 @@ PREPROCESSING = {
 def write_small_bundle(folder: Path, preprocessing: dict[str, Any] | None = None, int8: bool = True) -> Path:
     """Input `x` (batch, 3, 8, 8), output `y` (batch, 10)."""
     model = residual()
-    report = {
+    report: dict[str, Any] = {
         "created": "2026-01-02T03:04:05+00:00", "model": {"path": "residual.onnx"}, "preprocessing": preprocessing,
         "target": {"name": "local", "threads": 1}, "device": {}, "doubts": [], "met": True,
     }  # fmt: skip

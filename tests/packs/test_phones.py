@@ -41,7 +41,7 @@ def packed(bundle: Path, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     return folder, dict(android.pack(bundle, folder, QUICK))
 
 
-def golden(folder: Path, spec: dict[str, Any], model: str = "model.onnx") -> tuple[dict, dict]:
+def golden(folder: Path, spec: dict[str, Any], model: str = "model.onnx") -> tuple[dict[str, Any], dict[str, Any]]:
     """Read as an app reads it: raw files, by what spec.json says of them."""
     read = []
     for each, name in [(each, each["golden"]) for each in spec["inputs"]] + [
