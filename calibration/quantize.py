@@ -33,6 +33,7 @@ class Scheme:
 
 SCHEMES: Mapping[str, Scheme] = {
     "onnxruntime": Scheme(),
+    "ort": Scheme(),
     "openvino": Scheme(bias=False),
     "tensorrt": Scheme("int8", bias=False, outputs=False),
     "tensorrt-rtx": Scheme("int8", bias=False, outputs=False),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, TextIO
 
 from targets import probe
+from targets.errors import TargetError
 from targets.load import pin
 from targets.pairing import take_turns
 from targets.protocol import claim_stdout, error_of, send
@@ -66,6 +67,8 @@ class Verbs:
         self.progress({"stage": "profile"})
         watch = Watch(self._cores)
         profiled = self._runtime.profiled(model, shapes, graph)
+        if kernels_only and profiled is None:
+            raise TargetError("With these options the runtime tells no kernel times. Profile whole networks on it.")
         turns = take_turns(plain, profiled.run if profiled else None, steady, runs, self.progress)
         doubts, voided = watch.stop()
         end_to_end = {"samples_ns": turns.plain_ns, "warm_ups": turns.warm_ups, "doubts": doubts, "voided": voided}

@@ -37,6 +37,10 @@ for name, output in zip(names, outputs):
     print(f"{{name}}: shape {{output.shape}}, largest difference from the golden output {{difference:.2e}}")
 '''
 
+TOLD = (  # of the report, in the manifest
+    "model", "preprocessing", "target", "device", "goal", "met", "latency", "accuracy", "flops", "params", "doubts",
+)  # fmt: skip
+
 
 def write_bundle(
     folder: Path,
@@ -85,10 +89,7 @@ def _manifest(model: Model, report: Mapping[str, Any], files: Mapping[str, str])
         "inputs": [{"name": s.name, "shape": list(s.shape), "dtype": s.dtype} for s in input_specs(model.proto)],
         "outputs": [value.name for value in model.proto.graph.output],
         "versions": {"onnx": onnx.__version__, "numpy": np.__version__, **_stack(report)},
-        **{
-            key: report.get(key)
-            for key in ("model", "target", "device", "goal", "met", "latency", "accuracy", "flops", "params", "doubts")
-        },
+        **{key: report.get(key) for key in TOLD},
     }
 
 

@@ -59,7 +59,7 @@ def scheme_for(runtime: str, device: Device) -> Scheme:
         raise BadInput(f"{runtime} takes no int8 from quantise / dequantise pairs. It has: {', '.join(SCHEMES)}.")
     scheme, features = SCHEMES[runtime], set(device.device_class.get("features", ()))
     x86 = device.device_class.get("arch") in ("x86_64", "amd64")
-    if runtime == "onnxruntime" and x86 and not features & {"avx512_vnni", "avx_vnni", "amx_int8"}:
+    if runtime in ("onnxruntime", "ort") and x86 and not features & {"avx512_vnni", "avx_vnni", "amx_int8"}:
         return Scheme(scheme.activations, scheme.bias, scheme.outputs, narrow=True)
     return scheme
 

@@ -60,6 +60,7 @@ def describe(job: Job, outcome: Outcome) -> dict[str, Any]:
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "command": "cutback " + shlex.join(sys.argv[1:]),
         "model": describe_model(job.opened),
+        "preprocessing": job.preprocessing,
         "target": asdict(job.connection.target),
         "device": job.connection.device.as_dict(),
         "goal": job.goal.text,

@@ -34,6 +34,13 @@ RUNTIMES: Mapping[str, Facts] = {
         fixed=False,
         precisions=("fp32", "int8"),
     ),
+    "ort": Facts(
+        "targets.runtimes.ort_format",
+        join="targets.runtimes.onnxruntime_kernels",
+        suffix=".ort",
+        fixed=False,
+        precisions=("fp32", "int8"),
+    ),
     "executorch": Facts("targets.runtimes.executorch", join=None, suffix=".pte.zip"),
     "mnn": Facts("targets.runtimes.mnn", join="targets.runtimes.mnn_kernels", suffix=".mnn"),
     "ncnn": Facts("targets.runtimes.ncnn", join="targets.runtimes.ncnn_kernels", suffix=".ncnn.zip"),

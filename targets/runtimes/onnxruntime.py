@@ -1,7 +1,9 @@
-"""ONNX Runtime on the processor (device side).
+"""ONNX Runtime (device side), on the processor or on the provider that is asked for.
 
 An optimised graph that ONNX Runtime saves at its highest level fits the processor it was saved on (blocked layouts,
-chosen by instruction set). That is wanted: an engine is built on the device that runs it.
+chosen by instruction set). That is wanted: an engine is built on the device that runs it. Other providers compile as
+they load and leave nothing that could be saved for all of them: their engine is the graph as it is, seen to load, and
+nobody tells their kernels apart.
 """
 
 from __future__ import annotations
@@ -9,18 +11,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 from targets.errors import BadInput, RuntimeMissing, TargetError
 from targets.protocol import one_line
 from targets.runtimes import Loaded, Profiled, Reads, Runtime, Shapes, Tensors, only
+from targets.runtimes.onnxruntime_providers import (
+    CPU,
+    NO_FALLBACK,
+    Provider,
+    asked,
+    refuse_fallback,
+    refuse_missing,
+)
 
 if TYPE_CHECKING:  # numpy comes with the runtime: without it, the runtime is what is missing
     import numpy as np
 
-PROVIDER = "CPUExecutionProvider"
+OPTIONS = ("provider", "fallback")
 
 DTYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
@@ -40,7 +51,12 @@ NOT_A_MODEL = ("InvalidProtobuf", "NoSuchFile", "NoModel", "InvalidArgument")  #
 
 
 def start(threads: int, options: Mapping[str, Any]) -> Runtime:
-    only(options, (), "onnxruntime")
+    only(options, OPTIONS, "onnxruntime")
+    return opened(threads, asked(options))
+
+
+def opened(threads: int, provider: Provider) -> OnnxRuntime:
+    """`RuntimeMissing` where the package is not there, or does not have the provider."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on it reports home unless told not to, before the import
     try:
         import onnxruntime
@@ -49,20 +65,25 @@ def start(threads: int, options: Mapping[str, Any]) -> Runtime:
             f"ONNX Runtime cannot be imported by {sys.executable} ({missing}). "
             f"Run there: {sys.executable} -m pip install onnxruntime"
         ) from missing
-    return OnnxRuntime(onnxruntime, threads)
+    refuse_missing(onnxruntime, provider)
+    return OnnxRuntime(onnxruntime, threads, provider)
 
 
 class OnnxRuntime(Runtime):
-    def __init__(self, package: Any, threads: int) -> None:
-        self._package = package
+    def __init__(self, package: Any, threads: int, provider: Provider) -> None:
+        self.package = package
         self.threads = threads
+        self._provider = provider
 
     def stack(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"optimisation": "all", "execution": "sequential", "inter_op": 1, "spinning": True}
+        if not self._provider.is_cpu:
+            options["fallback"] = self._provider.fallback
         return {
             "runtime": "onnxruntime",
-            "version": self._package.__version__,
-            "provider": PROVIDER,
-            "options": {"optimisation": "all", "execution": "sequential", "inter_op": 1, "spinning": True},
+            "version": self.package.__version__,
+            "provider": self._provider.name,
+            "options": options,
         }
 
     def reads(self) -> Reads:
@@ -71,44 +92,47 @@ class OnnxRuntime(Runtime):
         return Reads(opset, ir)
 
     def load(self, model: str, optimise: bool) -> Loaded:
-        return Session(self._session(model, self._options(optimise)))
+        return Session(self.session(model, self.options(optimise)))
 
     def build(self, model: str, output: str, optimise: bool) -> None:
-        options = self._options(optimise)
         beside = output + ".part"
-        options.optimized_model_filepath = beside
+        options = self.options(optimise)
+        if self._provider.is_cpu:
+            options.optimized_model_filepath = beside
         try:
-            self._session(model, options)
-            self._session(beside, self._options(True))
+            self.session(model, options)
+            if self._provider.is_cpu:
+                self.session(beside, self.options(True))
+            else:
+                shutil.copyfile(model, beside)
             Path(beside).replace(output)
         finally:
             remove(Path(beside))
 
-    def profiled(self, model: str, shapes: Shapes, graph: str) -> Profiled:
-        options = self._options(True)
+    def profiled(self, model: str, shapes: Shapes, graph: str) -> Profiled | None:
+        if not self._provider.is_cpu:
+            return None
+        options = self.options(True)
         options.enable_profiling = True
         options.profile_file_prefix = graph
         options.optimized_model_filepath = graph
-        # weights stay out of the graph that travels to the host
-        weights = Path(graph + ".weights")
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights.name)
-        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-        session = self._session(model, options)
-        remove(weights)
+        with weights_apart(graph, options):
+            session = self.session(model, options)
         return ProfiledSession(session, shapes)
 
     def _takes(self, opset: int, ir: int) -> bool:
         relu = bytes([8, ir, 0x3A, len(RELU)]) + RELU + bytes([0x42, 4, 0x0A, 0, 0x10, opset])
-        options = self._package.SessionOptions()
+        options = self.package.SessionOptions()
         options.log_severity_level = 4
         try:
-            self._package.InferenceSession(relu, options, providers=[PROVIDER])
+            self.package.InferenceSession(relu, options, providers=[CPU])
         except Exception:  # noqa: BLE001 -- its kinds of failure are not importable by name, and each is an answer
             return False
         return True
 
-    def _options(self, optimise: bool) -> Any:
-        package = self._package
+    def options(self, optimise: bool) -> Any:
+        """Of a session on this runtime's threads."""
+        package = self.package
         options = package.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -116,18 +140,25 @@ class OnnxRuntime(Runtime):
         level = package.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
         options.log_severity_level = 3  # errors: the warning that a saved graph fits this processor only is meant
+        if not self._provider.fallback:
+            options.add_session_config_entry(NO_FALLBACK, "1")
         return options
 
-    def _session(self, model: str, options: Any) -> Any:
+    def session(self, model: str, options: Any) -> Any:
+        """On the provider that was asked for. Errors as `load` has them."""
         try:
-            return self._package.InferenceSession(model, options, providers=[PROVIDER])
+            session = self.package.InferenceSession(
+                model, options, providers=self._provider.listed, enable_fallback=False
+            )
         except Exception as failure:
             name = Path(model).name
             kind = type(failure).__name__
             message = one_line(str(failure))
             if kind in NOT_A_MODEL:
                 raise BadInput(f"{name} is not a model that ONNX Runtime can read: {message}") from failure
-            raise TargetError(f"ONNX Runtime {self._package.__version__} cannot load {name}: {message}") from failure
+            raise TargetError(f"ONNX Runtime {self.package.__version__} cannot load {name}: {message}") from failure
+        refuse_fallback(session, self._provider, Path(model).name)
+        return session
 
 
 class Session(Loaded):
@@ -175,6 +206,18 @@ class ProfiledSession(Profiled):
             return read_trace(trace, [run + 1 for run in kept])
         finally:
             remove(trace)
+
+
+@contextlib.contextmanager
+def weights_apart(graph: str, options: Any) -> Iterator[None]:
+    """Weights stay out of a graph that is saved to travel to the host."""
+    weights = Path(graph + ".weights")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights.name)
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    try:
+        yield
+    finally:
+        remove(weights)
 
 
 def remove(path: Path) -> None:

@@ -26,7 +26,7 @@ DEVICE_SIDE = [
             *(f"profiles/{name}.py" for name in ("__init__", "lines")),
             "runtimes/__init__.py",
             *(f"runtimes/{name}.py" for name in ("cuda", "mnn", "ncnn", "onnx_inputs", "onnxruntime", "openvino")),
-            *(f"runtimes/{name}.py" for name in ("tensorrt", "tensorrt_rtx")),
+            *(f"runtimes/{name}.py" for name in ("onnxruntime_providers", "ort_format", "tensorrt", "tensorrt_rtx")),
         )
     ),
 ]
