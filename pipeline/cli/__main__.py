@@ -1,6 +1,8 @@
 """`python -m pipeline.cli` is `cutback`."""
 
+import sys
+
 from pipeline.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
