@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.graph.proof import outputs_agree
 from pipeline.lowering import connect
 from pipeline.packs.phone_spec import Arrays
-from pipeline.stages.building import BROKEN
+from targets.comparison import BROKEN
 from targets.errors import CutbackError, RuntimeMissing, TargetError
 from targets.target import Target
 
