@@ -6,7 +6,8 @@ from pathlib import Path
 STANDALONE = (  # all that `targets.standalone` imports, and nothing that a device does not have
     "__init__.py", "agent.py", "comparison.py", "errors.py", "feeds.py", "here.py", "load.py", "packed.py",
     "pairing.py", "probe.py", "profiles/__init__.py", "profiles/lines.py", "protocol.py", "results.py", "rounds.py",
-    "runtimes/__init__.py", "runtimes/cuda.py", "runtimes/onnxruntime.py", "runtimes/tensorrt.py", "speed.py",
+    "runtimes/__init__.py", "runtimes/cuda.py", "runtimes/onnxruntime.py", "runtimes/onnxruntime_providers.py",
+    "runtimes/tensorrt.py", "speed.py",
     "standalone.py", "timing.py", "watch.py", "worker.py",
 )  # fmt: skip
 
