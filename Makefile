@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "cutback needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,runtimes]'
 	@touch $(STAMP)
 
 install: $(STAMP)
@@ -47,9 +47,9 @@ lint: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest -q -m "not slow" $(TESTS)
 
-# With the package that the zoo's architectures come from: without it they would be skipped.
+# With the package that the zoo's architectures come from, and ExecuTorch: without them their tests would be skipped.
 test-all: lint
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,zoo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,runtimes,executorch,zoo]'
 	$(BIN)/python -m pytest -q $(TESTS)
 
 fuzz: $(STAMP)

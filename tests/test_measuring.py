@@ -66,6 +66,7 @@ def test_options_that_do_not_fit_are_refused(arguments, says, capsys):
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_benchmark_goes_on_where_it_was_stopped(model, tmp_path, capsys, monkeypatch):
     output = tmp_path / "aa.jsonl"
     monkeypatch.setattr(selftest, "TOO_RARE", 0.0)  # the model is far too small to be timed well: no exit status here

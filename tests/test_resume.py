@@ -95,6 +95,7 @@ class Run:
         return bool(self.work("recover-*/checkpoint.pt")) and bool(self.epochs_in_checkpoint())
 
 
+@pytest.mark.slow
 def test_killed_in_recovery_measuring_and_bundling_the_same_command_finishes(digits: Digits, tmp_path) -> None:
     run = Run(digits, tmp_path, "flops<=0.4x")
     run.killed_when(run.trained_an_epoch)

@@ -22,7 +22,7 @@ from tests.targets.models import elementwise, model_of, residual, saved
 X = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
 
 
-SLOW = ("executorch",)  # to import, and to compile for
+SLOW = ("executorch", "ncnn")  # to import, or to convert for
 RUNNING = [
     pytest.param((name, transport), id=f"{name}-over-{transport}", marks=pytest.mark.slow if name in SLOW else ())
     for name, facts in RUNTIMES.items()
