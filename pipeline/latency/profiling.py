@@ -33,6 +33,7 @@ from pipeline.latency.sites import SiteMap, sites_of
 from pipeline.latency.stairs import Staircase, find_curves
 from pipeline.latency.table import Sample, family_key
 from targets.connection import Connection
+from targets.errors import TargetError
 from targets.profiles.store import Profiles
 
 Progress = Callable[[int, int, str], None]
@@ -69,10 +70,18 @@ def profile_network(
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> NetworkProfile:
-    """Sites, staircases, candidate widths, samples in place and the fitted latency model."""
+    """Sites, staircases, candidate widths, samples in place and the fitted latency model. `TargetError` where the
+    runtime tells no kernel times."""
     session_id = uuid.uuid4().hex
     uncut = rewritten(model) if rewrite else model
-    plain_sites = sites_of(uncut, channels, profile_model(uncut, connection, "uncut", runs=STRUCTURE_RUNS).kernels)
+    found = profile_model(uncut, connection, "uncut", runs=STRUCTURE_RUNS).kernels
+    if not found:
+        stack = connection.device.stack
+        raise TargetError(
+            f"{stack['runtime']} ({stack['provider']}) tells no kernel times, so which widths are fast on it cannot be "
+            "known. Choose widths on another runtime of the same device, and compare on this one: cutback measure."
+        )
+    plain_sites = sites_of(uncut, channels, found)
     swept = find_curves(sweeps_of(uncut, plain_sites), connection, store, session_id, on_progress)
     curves = settled(uncut, plain_sites, swept)
     sites = with_grains(uncut, plain_sites, curves)
