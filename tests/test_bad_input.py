@@ -198,6 +198,7 @@ def content(folder: Path, beside: str = "") -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files.items() if not (beside and name.startswith(beside))}
 
 
+@pytest.mark.slow
 def test_a_latency_that_nobody_reaches_is_status_1_and_says_the_best(digits: Digits, tmp_path: Path, capfd) -> None:
     status, line = run(
         ["prune", str(digits.network), "-o", str(tmp_path / "cut.onnx"), "--goal", "latency<=0.01x"], capfd

@@ -24,7 +24,7 @@ from targets.measurement import Measurement, ratio
 from targets.runtimes import Facts
 
 PLAIN = "fp32"
-SESSIONS = 6  # of the first look, which decides nothing
+SESSIONS = 6  # at most, of the first look, which decides nothing
 FLOOR = 0.5  # points of accuracy that a precision may cost, where no --max-drop says otherwise
 
 
@@ -114,8 +114,8 @@ def first_look(job: Job, base: Built, before: Accuracy) -> list[dict[str, Any]]:
         return []
     built = [variant.built.engine for variant in variants if variant.built]
     taken = measure(
-        [base.engine, *built], job.connection, shapes=job.opened.model.bound, sessions=SESSIONS, quick=True,
-        seed=job.recipe.seed, on_progress=job.on_progress,
+        [base.engine, *built], job.connection, shapes=job.opened.model.bound,
+        sessions=min(SESSIONS, job.recipe.sessions), quick=True, seed=job.recipe.seed, on_progress=job.on_progress,
     )  # fmt: skip
     rows = describe_variants(variants, taken[0], taken[1:], before)
     for row in rows:
