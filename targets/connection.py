@@ -55,8 +55,8 @@ class Connection:
     """One agent process on the device. One request at a time; not for several threads.
 
     Every model may be an `Engine` or the path of an ONNX file; one that is newer than what the runtime reads is
-    converted on its way there. Errors: `BadInput` for what the user gave,
-    `RuntimeMissing`, and `TargetError` for everything else that goes wrong over there, each in one line.
+    converted on its way there. Errors: `BadInput` for what the user gave, `RuntimeMissing`, and `TargetError` for
+    everything else that goes wrong over there, each in one line.
     """
 
     device: Device
@@ -69,7 +69,7 @@ class Connection:
         self._lower = lower
         self._numbers = itertools.count(1)
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._gauge_there: str | None = None
+        self._gauge_file: Path | None = None
         threading.Thread(target=self._listen, daemon=True).start()
         facts_of(target.runtime)
         told = self._ask("device", {}, SILENCE_S)
@@ -205,11 +205,11 @@ class Connection:
         return self._link.put(self._copies[key][0])
 
     def _gauge(self) -> str:
-        """The gauge's path on the device; written and sent once a connection."""
-        if self._gauge_there is None:
+        """The gauge's path on the device; written once a connection."""
+        if self._gauge_file is None:
             folder = self._at_end.enter_context(tempfile.TemporaryDirectory(prefix="cutback-gauge-"))
-            self._gauge_there = self._put(write_gauge(Path(folder, GAUGE)), None)
-        return self._gauge_there
+            self._gauge_file = write_gauge(Path(folder, GAUGE))
+        return self._put(self._gauge_file, None)
 
     def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float) -> Any:
         number = next(self._numbers)

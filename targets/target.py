@@ -48,7 +48,9 @@ def find_target(text: str) -> Target:
 
 def changed(target: Target, text: str, settings: str) -> Target:
     """`target` under the name `text`, with the settings that follow its name there."""
-    known = {each.name for each in fields(Target)} - {"name", "options"}
+    known = {each.name for each in fields(Target)} - {"name", "options", "precision"}
+    if "precision=" in settings.replace(" ", ""):
+        raise BadInput(f"--target {text!r}: a precision is the network's, not the target's. Give --precision.")
     own: dict[str, Any] = {}
     options = dict(target.options)
     for setting in settings.split(","):
@@ -63,7 +65,6 @@ def changed(target: Target, text: str, settings: str) -> Target:
         if not (own["threads"].isascii() and own["threads"].isdigit()):
             raise BadInput(f"--target {text!r}: threads={own['threads']} is no number of cores")
         own["threads"] = int(own["threads"])
-    for key, values in (("precision", PRECISIONS), ("regime", REGIMES)):
-        if own.get(key, values[0]) not in values:
-            raise BadInput(f"--target {text!r}: {key} {own[key]!r} is none of {', '.join(values)}")
+    if own.get("regime", REGIMES[0]) not in REGIMES:
+        raise BadInput(f"--target {text!r}: regime {own['regime']!r} is none of {', '.join(REGIMES)}")
     return replace(target, name=text, options=options, **own)

@@ -23,6 +23,7 @@ def row(which: str, each: Mapping[str, object]) -> tuple[str, ...]:
     speed = f"{factor(read(ratio, 'value'))} ({interval(read(ratio, 'low'), read(ratio, 'high'), 3)})"
     meets = each.get("meets")
     remark = "" if meets is None else "meets the latency goal" if meets else "does not meet the latency goal"
+    remark += ", and loses more than is allowed" if each.get("keeps") is False else ""
     return (
         name,
         milliseconds(read(each, "latency", "median_ms")),

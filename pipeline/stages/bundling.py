@@ -37,6 +37,8 @@ for name, output in zip(names, outputs):
     print(f"{{name}}: shape {{output.shape}}, largest difference from the golden output {{difference:.2e}}")
 '''
 
+RUN_BY_ONNX_RUNTIME = ("onnxruntime", "ort")  # engines of others have no script yet
+
 TOLD = (  # of the report, in the manifest
     "model", "preprocessing", "target", "device", "goal", "met", "latency", "accuracy", "flops", "params", "doubts",
 )  # fmt: skip
@@ -69,7 +71,8 @@ def write_bundle(
             shutil.copyfile(variant.built.engine.path, staged / engine_name(variant.built, f"-{variant.precision}"))
     _write_golden(staged / "golden.npz", built)
     write_json(staged / "plan.json", plan)
-    write_text(staged / "run.py", RUN.format(engine=engine, threads=report["target"]["threads"]))
+    if built.engine.runtime in RUN_BY_ONNX_RUNTIME:
+        write_text(staged / "run.py", RUN.format(engine=engine, threads=report["target"]["threads"]))
     write_report(report, staged)
     files = sorted(path.name for path in staged.iterdir())
     manifest = plain(_manifest(model, report, {name: file_digest(staged / name) for name in files}))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.batches import Samples, take
+from calibration.batches import take
 from pipeline.graph.model import Model, load, save
 from pipeline.graph.rewrite import rewritten
 from pipeline.job import Job, file_identity
@@ -77,7 +77,8 @@ def in_precision(job: Job, model: Model, precision: str, name: str, made_of: Map
         return in_sixteen_bits(model, precision)
     if job.data is None:
         raise BadInput("int8 needs data to calibrate with. Give --data.")
-    samples, wants = calibration_samples(job.data, job.recipe), job.recipe.calibration
+    wants = job.recipe.calibration
+    samples = take(job.data, wants.samples, seed=job.recipe.seed)
     scheme = scheme_for(job.connection.target.runtime, job.connection.device)
 
     def compute(folder: Path) -> Mapping[str, Any]:
@@ -100,17 +101,15 @@ def in_precision(job: Job, model: Model, precision: str, name: str, made_of: Map
     return load(folder / "int8.onnx", model.bound)
 
 
-def calibration_samples(data: Samples, recipe: Recipe) -> Samples:
-    return take(data, recipe.calibration.samples, seed=recipe.seed)
-
-
 def first_look(job: Job, base: Built, before: Accuracy) -> list[dict[str, Any]]:
-    """The uncut network in other precisions beside itself: shares of its time, accuracy, and whether that alone would
-    meet the latency goal. By the quick protocol; nothing hangs on it."""
+    """The uncut network in other precisions beside itself: whether that alone `meets` the latency goal, and `keeps` the
+    accuracy (None: not measured). By the quick protocol; nothing hangs on it."""
     bound = job.goal.bound("latency")
+    if bound is None:
+        return []
     model = rewritten(job.opened.model) if job.rewrite else job.opened.model
     variants = variants_of(job, model, "uncut", {"rewrite": job.rewrite})
-    if bound is None or not variants:
+    if not variants:
         return []
     built = [variant.built.engine for variant in variants if variant.built]
     taken = measure(
@@ -121,7 +120,8 @@ def first_look(job: Job, base: Built, before: Accuracy) -> list[dict[str, Any]]:
     for row in rows:
         if row["refused"] is None:
             end = 1 / row["ratio"]["low"] if bound.relative else row["latency"]["high_ms"] * 1e6
-            row["meets"] = end <= ALLOWED_OVER_GOAL * bound.limit and good_enough(row, job.recipe.max_drop)
+            row["meets"] = end <= ALLOWED_OVER_GOAL * bound.limit
+            row["keeps"] = None if row["drop"] is None else within(row, 0.0, job.recipe.max_drop)
     return rows
 
 
@@ -138,6 +138,7 @@ def describe_variants(
             "refused": variant.refused,
             "unseen": variant.unseen,
             "meets": None,
+            "keeps": None,
         }
         if variant.built is not None:
             timed = next(left)
@@ -151,12 +152,6 @@ def describe_variants(
             }
         rows.append(row)
     return rows
-
-
-def good_enough(row: Mapping[str, Any], max_drop: float | None) -> bool:
-    """Without a measured accuracy nothing but fp32 is: nobody looked."""
-    drop = row.get("drop")
-    return drop is not None and drop <= (FLOOR if max_drop is None else max_drop)
 
 
 def recommend(rows: Sequence[Mapping[str, Any]], plain_drop: float | None, max_drop: float | None) -> tuple[str, str]:
@@ -176,7 +171,8 @@ def recommend(rows: Sequence[Mapping[str, Any]], plain_drop: float | None, max_d
 
 
 def within(row: Mapping[str, Any], plain_drop: float | None, max_drop: float | None) -> bool:
-    """Whether what is lost stays within the floor: the whole drop where one is given, else what the precision adds."""
+    """Whether what is lost stays within the floor: the whole drop where one is given, else what the precision adds.
+    Where no accuracy was measured, nobody looked: no."""
     drop = row.get("drop")
     if drop is None:
         return False
@@ -203,5 +199,6 @@ def said_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             continue
         lost = "accuracy not measured" if row["drop"] is None else f"{row['drop']:+.2f} points lost"
         verdict = "meets the latency goal" if row["meets"] else "does not meet the latency goal"
+        verdict += ", and loses more than is allowed" if row["keeps"] is False else ""
         found.append(f"{name}: {row['ratio']['value']:.2f}x as fast, {lost}: {verdict}")
     return found

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,11 @@ def test_a_plan_comes_back_as_it_was_and_refuses_another_network(handed_over, tm
             read_plan(tmp_path / "other.json", net.channels)
     with pytest.raises(BadInput, match="Cannot read the plan"):
         read_plan(tmp_path / "missing.json", net.channels)
+
+
+@pytest.mark.parametrize(("runtime", "has"), [("onnxruntime", True), ("openvino", False)])
+def test_the_script_is_only_there_for_engines_that_it_can_run(handed_over, tmp_path, runtime: str, has: bool) -> None:
+    net, plan, built, _ = handed_over
+    other = replace(built, engine=replace(built.engine, runtime=runtime))
+    manifest = write_bundle(tmp_path / "bundle", net.model, plan, other, REPORT)
+    assert ("run.py" in manifest["files"]) is has

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.stages.precisions import FLOOR, recommend
+from pipeline.stages.precisions import FLOOR, recommend, said_of
 
 
 def row(
@@ -47,3 +47,22 @@ def test_what_is_not_certainly_faster_is_not_recommended() -> None:
 )
 def test_what_nobody_looked_at_is_not_recommended(other: dict[str, Any], why: str) -> None:
     assert recommend([PLAIN, other], None, None) == ("fp32", f"int8: {why}")
+
+
+@pytest.mark.parametrize(
+    ("meets", "keeps", "says"),
+    [
+        (True, True, "+0.30 points lost: meets the latency goal"),
+        (True, False, "+0.30 points lost: meets the latency goal, and loses more than is allowed"),
+        (False, True, "+0.30 points lost: does not meet the latency goal"),
+    ],
+)
+def test_latency_and_accuracy_of_int8_alone_are_two_verdicts(meets: bool, keeps: bool, says: str) -> None:
+    assert said_of([{**row("int8", 2.0, 0.3), "meets": meets, "keeps": keeps}]) == [
+        f"int8 alone, uncut: 2.00x as fast, {says}"
+    ]
+
+
+def test_an_accuracy_that_nobody_measured_does_not_hide_that_the_goal_is_met() -> None:
+    (said,) = said_of([{**row("int8", 2.0, None), "meets": True, "keeps": None}])
+    assert said.endswith("accuracy not measured: meets the latency goal")

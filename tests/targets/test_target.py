@@ -30,7 +30,7 @@ def test_settings_after_the_name_change_fields_and_give_options() -> None:
         ("local:threads", "'threads' is no FIELD=VALUE"),
         ("local:=2", "'=2' is no FIELD=VALUE"),
         ("local:threads=two", "threads=two is no number"),
-        ("local:precision=fp12", "'fp12' is none of fp32"),
+        ("local:precision=int8", "a precision is the network's"),
         ("local:regime=cold", "'cold' is none of as-shipped"),
     ],
 )
