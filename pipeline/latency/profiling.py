@@ -17,7 +17,7 @@ from pipeline.graph.model import Model
 from pipeline.graph.rewrite import rewritten
 from pipeline.latency.candidates import Candidates, find_candidates
 from pipeline.latency.design import design
-from pipeline.latency.heldout import HeldOut, held_out, spread_of
+from pipeline.latency.heldout import FEWEST, HeldOut, held_out, spread_of
 from pipeline.latency.kinds import settled, sweeps_of, with_grains
 from pipeline.latency.predict import LatencyModel, fit
 from pipeline.latency.samples import (
@@ -39,7 +39,7 @@ from targets.profiles.store import Profiles
 Progress = Callable[[int, int, str], None]
 
 STRUCTURE_RUNS = 2  # which kernels there are shows in any run
-FEWEST_PLANS_KNOWN = 8  # even if every kernel was seen elsewhere: what end to end has beyond them was not
+FEWEST_PLANS_KNOWN = FEWEST  # even if every kernel was seen elsewhere: else a prediction has no error and no interval
 ENOUGH_WIDTHS = 8  # of a kernel, to take its law from other networks
 MOST_DRAWN = 64  # widths of a group whose staircase is drawn
 
