@@ -1,168 +1,108 @@
 """The program that runs on a device: it starts a fresh worker for every request and outlives the worker's crashes.
 
-It reads requests (see `protocol`) from standard input, answers on standard output, runs nothing but the worker's
-verbs, and ends, with its worker and its folder, when standard input closes. Device side: see the package's docstring.
+It reads requests (see `protocol`) from standard input, answers on standard output, runs nothing but the verbs below,
+and ends, with its worker and its folder, when standard input closes or its host falls silent. While a request is worked
+on, the device is leased: one measurement at a time. Device side: see the package's docstring.
 
     python -m targets.agent FOLDER              the agent; FOLDER is private to it and removed at its end
+    python ARCHIVE --root ROOT                  the same on a device that shares no files with its host (see `cache`)
     python -m targets.agent --worker ARGUMENTS  what it starts (see `worker`)
 """
 
 from __future__ import annotations
 
-import collections
-import contextlib
+import getpass
 import json
 import os
-import selectors
+import platform
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any, Deque, TextIO
+from typing import TYPE_CHECKING, Any
 
 from targets.errors import BadInput, TargetError
+from targets.host import HEARTBEAT_S, Host, HostGone
+from targets.lease import Lease
 from targets.load import choose_cores, read_cores
-from targets.protocol import Lines, claim_stdout, error_of, one_line, send
+from targets.protocol import claim_stdout, error_of, send
+from targets.workers import Worker
 
-# A worker starts from these and nothing else: a stray OMP_* or ORT_* of the user's shell would change the timings.
-KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
-SET_VARIABLES = {"ORT_DISABLE_TELEMETRY": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+if TYPE_CHECKING:
+    from targets.store import Store
 
 VERBS = ("device", "describe", "build", "run", "time", "profile")
+FILE_VERBS = ("session", "have", "store", "fetch", "clean")  # of an agent that shares no files with its host
 REUSABLE = ("run", "describe")  # not measured: the loaded model stays for the next batch
 
-HEARTBEAT_S = 5.0  # how often a busy agent shows its host that it lives
+HOST_PATIENCE_S = 60.0  # twelve signs of life were missed; a line that is only slow brings some of them
 
 
-class HostGone(Exception):
-    """Standard input closed: nobody waits for the answer."""
+class Service:
+    """Answers a host's requests one after the other. `store` keeps its files; None: they lie where it says."""
 
+    def __init__(self, host: Host, folder: str, lease: Lease, store: Store | None) -> None:
+        self._host = host
+        self._folder = folder
+        self._lease = lease
+        self._store = store
+        self._worker: Worker | None = None
+        self._cores_before = read_cores()
 
-class Worker:
-    """One child process. `ask` passes its events on and returns its answer; it is killed when it stays silent."""
-
-    def __init__(self, folder: str, setting: dict[str, Any], cores: list[int]) -> None:
-        """`setting`: what the runtime is opened with."""
-        self.setting = setting
-        self._errors = Path(folder, "worker.log")
-        environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        environment.update(SET_VARIABLES)
-        command = [sys.executable, *interpreter_options(), *program(), "--worker", json.dumps(setting)]
-        with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [*command, ",".join(map(str, cores))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                cwd=folder,
-                env=environment,
-            )
-
-    def ask(self, request: dict[str, Any], host: Host) -> dict[str, Any]:
-        """The worker's answer. `HostGone` when the host hangs up first, `TargetError` when the worker dies or hangs."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        silence_s = float(request.get("silence_s", 600.0))
-        with contextlib.suppress(BrokenPipeError):  # already dead: found out below, with its status
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        lines, heard, beat = Lines(), time.monotonic(), time.monotonic()
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            selector.register(host.stdin, selectors.EVENT_READ)
+    def serve(self) -> None:
+        try:
             while True:
-                for key, _ in selector.select(timeout=min(HEARTBEAT_S, silence_s) / 4):
-                    if key.fd == host.stdin:
-                        host.read()
-                        continue
-                    data = os.read(key.fd, 1 << 16)
-                    if not data:
-                        raise TargetError(self._death(request))
-                    heard = time.monotonic()
-                    for line in lines.feed(data):
-                        message: dict[str, Any] = json.loads(line)
-                        if "event" not in message:
-                            return message
-                        send(host.answers, message)
-                if time.monotonic() - heard > silence_s:
-                    raise TargetError(
-                        f"The worker said nothing for {silence_s:.0f} s while it was to {describe(request)}, and was "
-                        "killed. Try a smaller input or look at the load of the device."
-                    )
-                if time.monotonic() - beat > HEARTBEAT_S:
-                    beat = time.monotonic()
-                    send(host.answers, {"id": request["id"], "event": {"alive": True}})
+                request = self._host.next_request()
+                verb = request.get("verb")
+                try:
+                    if self._store is not None and verb in FILE_VERBS:
+                        answer = {"result": self._store.answer(request, self._host)}
+                    else:
+                        answer = self._work(request)
+                except (BadInput, TargetError, OSError, ValueError, KeyError, TypeError) as failure:
+                    answer = {"error": error_of(failure)}
+                finally:
+                    self._lease.release()
+                if self._worker is not None and ("error" in answer or verb not in (*REUSABLE, *FILE_VERBS)):
+                    self._end_worker()
+                self._cores_before = read_cores()
+                send(self._host.answers, {"id": request["id"], **answer})
+        finally:
+            self._lease.release()
+            self._end_worker()
 
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.kill()
-        self._process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.stdout.close()
+    def _work(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The worker's answer, given while this host alone has the device."""
+        setting = setting_of(request)
+        if request.get("verb") not in VERBS:
+            known = (*VERBS, *FILE_VERBS) if self._store else VERBS
+            raise BadInput(f"The agent knows no verb {request.get('verb')!r}. It has: {', '.join(known)}.")
+        if self._worker is not None and (request["verb"] not in REUSABLE or self._worker.setting != setting):
+            self._end_worker()
+        if request["verb"] != "device":
+            self._wait_for_lease(request)
+        if self._worker is None:
+            cores = choose_cores(setting["threads"], self._cores_before)
+            self._worker = Worker(self._folder, setting, cores)
+        answer = self._worker.ask(request, self._host, self._lease.show)
+        return {part: content for part, content in answer.items() if part != "id"}
 
-    def _death(self, request: dict[str, Any]) -> str:
-        status = self._process.wait()
-        if status < 0:
-            how = f"was killed by {signal.Signals(-status).name}"
-            how += " (memory may have run out)" if -status == signal.SIGKILL else ""
-        else:
-            how = f"ended with status {status}"
-        said = one_line(" ".join(self._errors.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]))
-        return f"The worker {how} while it was to {describe(request)}." + (f" It said: {said}" if said else "")
+    def _wait_for_lease(self, request: dict[str, Any]) -> None:
+        told = 0.0
 
+        def waiting(holder: str) -> None:
+            nonlocal told
+            self._host.check()
+            if time.monotonic() - told > HEARTBEAT_S:
+                told = time.monotonic()
+                send(self._host.answers, {"id": request["id"], "event": {"waiting_for": holder}})
 
-class Host:
-    """The host's end of the two pipes."""
+        self._lease.take(waiting)
 
-    def __init__(self, stdin: int, answers: TextIO) -> None:
-        self.stdin = stdin
-        self.answers = answers
-        self._lines = Lines()
-        self._requests: Deque[dict[str, Any]] = collections.deque()
-
-    def read(self) -> None:
-        """Take what has come; blocks when nothing has. `HostGone` at the end of the stream."""
-        data = os.read(self.stdin, 1 << 16)
-        if not data:
-            raise HostGone
-        self._requests.extend(json.loads(line) for line in self._lines.feed(data) if line.strip())
-
-    def next_request(self) -> dict[str, Any]:
-        while not self._requests:
-            self.read()
-        return self._requests.popleft()
-
-
-def serve(host: Host, folder: str) -> None:
-    worker: Worker | None = None
-    cores_before = read_cores()
-    try:
-        while True:
-            request = host.next_request()
-            try:
-                setting = setting_of(request)
-                if request.get("verb") not in VERBS:
-                    raise BadInput(f"The agent knows no verb {request.get('verb')!r}. It has: {', '.join(VERBS)}.")
-                if worker is not None and (request["verb"] not in REUSABLE or worker.setting != setting):
-                    worker.close()
-                    worker = None
-                if worker is None:
-                    worker = Worker(folder, setting, choose_cores(setting["threads"], cores_before))
-                answer = worker.ask(request, host)
-            except (BadInput, TargetError, OSError, ValueError) as failure:
-                answer = {"id": request["id"], "error": error_of(failure)}
-            if worker is not None and ("error" in answer or request["verb"] not in REUSABLE):
-                worker.close()
-                worker = None
-            cores_before = read_cores()
-            send(host.answers, answer)
-    finally:
-        if worker is not None:
-            worker.close()
+    def _end_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
 
 
 def setting_of(request: dict[str, Any]) -> dict[str, Any]:
@@ -174,19 +114,9 @@ def setting_of(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def interpreter_options() -> list[str]:
-    """-S and -I are the agent's own setting and must reach the worker."""
-    return [option for option, on in (("-S", sys.flags.no_site), ("-I", sys.flags.isolated)) if on]
-
-
-def program() -> list[str]:
-    """How this very program is started again: as a module, or as the archive that it was sent in."""
-    return [str(Path(sys.argv[0]).absolute())] if sys.argv[0].endswith(".pyz") else ["-m", "targets.agent"]
-
-
-def describe(request: dict[str, Any]) -> str:
-    model = request.get("arguments", {}).get("model")
-    return str(request.get("verb")) + (f" {Path(str(model)).name}" if model else "")
+def host_name() -> str:
+    """Who asks: as the bootstrap was told, else this machine's own user."""
+    return os.environ.get("CUTBACK_HOLDER") or f"{getpass.getuser()}@{platform.node()}"
 
 
 def main() -> None:
@@ -195,14 +125,26 @@ def main() -> None:
 
         worker.main(json.loads(sys.argv[2]), [int(core) for core in sys.argv[3].split(",") if core])
         return
-    folder = sys.argv[1]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    answers = claim_stdout()
+    host, store, lock = Host(0, answers), None, None
+    if sys.argv[1] == "--root":
+        from targets.store import Store  # what only a device that is reached from elsewhere needs
+
+        store = Store(sys.argv[2], own=sys.argv[0])
+        host = Host(0, answers, HOST_PATIENCE_S)
+        folder, lock = store.cache.session()
+        store.folder = folder
+    else:
+        folder = sys.argv[1]
     try:
-        serve(Host(0, claim_stdout()), folder)
+        Service(host, folder, Lease(host_name()), store).serve()
     except (HostGone, BrokenPipeError):
         pass
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 if __name__ == "__main__":

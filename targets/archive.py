@@ -1,14 +1,20 @@
 """The device's side as one file that Python runs: no installation, nothing unpacked (host side)."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 STANDALONE = (  # all that `targets.standalone` imports, and nothing that a device does not have
-    "__init__.py", "agent.py", "comparison.py", "errors.py", "feeds.py", "here.py", "load.py", "packed.py",
+    "__init__.py", "comparison.py", "errors.py", "feeds.py", "here.py", "host.py", "load.py", "packed.py",
     "pairing.py", "probe.py", "profiles/__init__.py", "profiles/lines.py", "protocol.py", "results.py", "rounds.py",
     "runtimes/__init__.py", "runtimes/cuda.py", "runtimes/onnxruntime.py", "runtimes/onnxruntime_providers.py",
     "runtimes/tensorrt.py", "speed.py",
-    "standalone.py", "timing.py", "watch.py", "worker.py",
+    "standalone.py", "timing.py", "watch.py", "worker.py", "workers.py",
+)  # fmt: skip
+
+AGENT = (  # all that `targets.agent` and its workers import, with every runtime
+    "__init__.py", "agent.py", "cache.py", "errors.py", "feeds.py", "host.py", "lease.py", "load.py", "pairing.py",
+    "probe.py", "protocol.py", "speed.py", "store.py", "timing.py", "watch.py", "worker.py", "workers.py",
 )  # fmt: skip
 
 # Understood by every Python 3, so that one that is too old says so instead of showing a syntax error.
@@ -26,11 +32,21 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # equal files make an equal archive
 
 def write_standalone(path: Path) -> None:
     """The archive that runs `targets.standalone`; the same bytes every time."""
+    write(path, STANDALONE, MAIN)
+
+
+def write_agent(path: Path) -> None:
+    """The archive that runs `targets.agent`; the same bytes every time, so that its hash says which agent it is."""
+    runtimes = sorted(f"runtimes/{each.name}" for each in (Path(__file__).parent / "runtimes").glob("*.py"))
+    write(path, (*AGENT, *runtimes), "from targets.agent import main\n\nmain()\n")
+
+
+def write(path: Path, names: Sequence[str], main: str) -> None:
     root = Path(__file__).parent
     with path.open("wb") as stream:
         stream.write(SHEBANG)
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in STANDALONE:
+            for name in names:
                 archive.writestr(zipfile.ZipInfo(f"targets/{name}", EPOCH), (root / name).read_bytes())
-            archive.writestr(zipfile.ZipInfo("__main__.py", EPOCH), MAIN)
+            archive.writestr(zipfile.ZipInfo("__main__.py", EPOCH), main)
     path.chmod(0o755)

@@ -1,30 +1,28 @@
 """Connection: the one way in which everything above uses a device."""
 
 import contextlib
-import hashlib
-import itertools
 import json
-import queue
 import tempfile
-import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from targets.channel import digest
 from targets.device import Device
-from targets.errors import BadInput, TargetError
+from targets.errors import BadInput, CutbackError, LinkLost, TargetError
 from targets.feeds import read_tensors, write_tensors
 from targets.fitting import fitted, inputs_of
 from targets.gauge import write_gauge
 from targets.kernels import Profile, join_kernels
 from targets.measurement import Session
-from targets.protocol import raise_error
+from targets.protocol import one_line
 from targets.runtimes import Facts, Reads, facts_of
 from targets.target import Target
-from targets.transports import Link, open_link
+from targets.transports import open_link
 
 # A worker that shows no sign of life for so long is killed. Loading, one run, or a build may take long without being
 # stuck; loading and optimising grow with the file.
@@ -35,9 +33,8 @@ GAUGE = "gauge.onnx"
 
 MOST_COPIES = 8  # of models rewritten for the runtime; a profile cuts a network some dozens of times
 
-AGENT_GRACE_S = 30.0  # a busy agent shows itself every few seconds; past this it hangs or its machine does
-
-
+Found = TypeVar("Found")
+Tell = Callable[[str], None]
 Lower = Callable[[Path, Path], None]  # (ONNX without free dimensions, output): what the runtime loads instead
 
 
@@ -52,32 +49,27 @@ class Engine:
 
 
 class Connection:
-    """One agent process on the device. One request at a time; not for several threads.
+    """One agent on the device. One request at a time; not for several threads.
 
     Every model may be an `Engine` or the path of an ONNX file; one that is newer than what the runtime reads is
-    converted on its way there. Errors: `BadInput` for what the user gave, `RuntimeMissing`, and `TargetError` for
+    converted on its way there. A request whose link is lost is asked again over a new one, where the transport knows
+    how long that may take. Errors: `BadInput` for what the user gave, `RuntimeMissing`, and `TargetError` for
     everything else that goes wrong over there, each in one line.
     """
 
     device: Device
 
-    def __init__(self, target: Target, link: Link, at_end: contextlib.ExitStack, lower: Lower | None) -> None:
+    def __init__(self, target: Target, at_end: contextlib.ExitStack, lower: Lower | None, tell: Tell) -> None:
         """`at_end`: what is done when the connection ends."""
         self.target = target
-        self._link = link
         self._at_end = at_end
         self._lower = lower
-        self._numbers = itertools.count(1)
-        self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._tell = tell
         self._gauge_file: Path | None = None
-        threading.Thread(target=self._listen, daemon=True).start()
-        facts_of(target.runtime)
-        told = self._ask("device", {}, SILENCE_S)
-        found = Device.from_dict(told)
-        self._reads = Reads(**told["reads"])
         self._copies: dict[tuple[Any, ...], tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
-        regime = {**found.regime, "regime": target.regime}
-        self.device = Device(found.device_class, found.stack, regime, found.observed, found.emulated)
+        facts_of(target.runtime)
+        self._line = at_end.enter_context(contextlib.ExitStack())
+        self.device = self._open()
 
     @property
     def facts(self) -> Facts:
@@ -101,7 +93,9 @@ class Connection:
         path = check(model)
         if self._binds(model):
             return inputs_of(path)
-        inputs: list[dict[str, Any]] = self._ask("describe", {"model": self._link.put(path)}, limit_s(path))
+        inputs: list[dict[str, Any]] = self._again(
+            lambda: self._ask("describe", {"model": self._link.put(path)}, limit_s(path))
+        )
         return inputs
 
     def build(
@@ -117,10 +111,14 @@ class Connection:
         them free."""
         path = check(model)
         output = self.engine_path(output)
-        made = f"{self._link.folder}/engine{self.engine_suffix}"
-        arguments = {"model": self._put(model, shapes), "output": made, "optimise": optimise}
-        self._ask("build", arguments, limit_s(path))
-        self._link.fetch(made, output)
+
+        def work() -> None:
+            made = f"{self._link.folder}/engine{self.engine_suffix}"
+            arguments = {"model": self._put(model, shapes), "output": made, "optimise": optimise}
+            self._ask("build", arguments, limit_s(path))
+            self._link.fetch(made, output)
+
+        self._again(work)
         return Engine(output, digest(output), self.target.runtime, self.target.name)
 
     def run(
@@ -132,12 +130,17 @@ class Connection:
         with tempfile.TemporaryDirectory(prefix="cutback-feeds-") as folder:
             sent, got = Path(folder, "feeds.npz"), Path(folder, "outputs.npz")
             write_tensors(str(sent), feeds)
-            made = f"{self._link.folder}/outputs.npz"
             given = {name: feed.shape for name, feed in feeds.items()}
-            arguments = {"model": self._put(engine, given), "feeds": self._link.put(sent), "output": made}
-            self._ask("run", {**arguments, "optimise": optimise}, limit_s(path))
-            self._link.fetch(made, got)
-            return read_tensors(str(got))
+
+            def work() -> None:
+                made = f"{self._link.folder}/outputs.npz"
+                arguments = {"model": self._put(engine, given), "feeds": self._link.put(sent), "output": made}
+                self._ask("run", {**arguments, "optimise": optimise}, limit_s(path))
+                self._link.fetch(made, got)
+
+            self._again(work)
+            with self._understood():
+                return read_tensors(str(got))
 
     def time(
         self, engine: Engine | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, quick: bool = False
@@ -145,8 +148,14 @@ class Connection:
         """One session: a fresh process, warmed up, timed by the protocol. `shapes` binds free dimensions of inputs
         (unset batch: 1). `quick` is shorter and says so in the session."""
         path = check(engine)
-        arguments = {"model": self._put(engine, shapes), "shapes": plain(shapes), "quick": quick}
-        return Session.from_dict(self._ask("time", arguments, limit_s(path)))
+
+        def work() -> Any:
+            arguments = {"model": self._put(engine, shapes), "shapes": plain(shapes), "quick": quick}
+            return self._ask("time", arguments, limit_s(path))
+
+        raw = self._again(work)
+        with self._understood():
+            return Session.from_dict(raw)
 
     def profile(
         self,
@@ -165,21 +174,28 @@ class Connection:
             raise BadInput(f"A profile of {runs} runs shows nothing. Ask for at least 1.")
         if kernels_only and self.facts.join is None:
             raise TargetError(f"{self.target.runtime} tells no kernel times. Profile whole networks on it.")
-        made = f"{self._link.folder}/graph.onnx"
-        sent = {"model": self._put(model, shapes), "gauge": self._gauge()}
-        asked = {"shapes": plain(shapes), "runs": runs, "graph": made, "kernels_only": kernels_only}
-        raw = self._ask("profile", {**sent, **asked}, limit_s(path))
-        gauge_ns = tuple(int(time) for time in raw["gauge_ns"])
-        if raw["kernels"] is None:
-            return Profile((), Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
         with tempfile.TemporaryDirectory(prefix="cutback-graph-") as folder:
             graph = Path(folder, "graph.onnx")
-            self._link.fetch(made, graph)
-            kernels = join_kernels(self.target.runtime, raw["kernels"], graph, path, plain(shapes))
-        if kernels_only:
-            together = [sum(run) for run in zip(*(kernel.samples_ns for kernel in kernels), strict=True)]
-            raw["end_to_end"]["samples_ns"] = together
-        return Profile(kernels, Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
+
+            def work() -> Any:
+                made = f"{self._link.folder}/graph.onnx"
+                sent = {"model": self._put(model, shapes), "gauge": self._gauge()}
+                asked = {"shapes": plain(shapes), "runs": runs, "graph": made, "kernels_only": kernels_only}
+                raw = self._ask("profile", {**sent, **asked}, limit_s(path))
+                if raw["kernels"] is not None:
+                    self._link.fetch(made, graph)
+                return raw
+
+            with self._understood():
+                raw = self._again(work)
+                gauge_ns = tuple(int(time) for time in raw["gauge_ns"])
+                if raw["kernels"] is None:
+                    return Profile((), Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
+                kernels = join_kernels(self.target.runtime, raw["kernels"], graph, path, plain(shapes))
+                if kernels_only:
+                    together = [sum(run) for run in zip(*(kernel.samples_ns for kernel in kernels), strict=True)]
+                    raw["end_to_end"]["samples_ns"] = together
+                return Profile(kernels, Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
 
     def _binds(self, model: Engine | Path) -> bool:
         """Whether the model is an ONNX file for a runtime that takes no free dimensions."""
@@ -211,59 +227,79 @@ class Connection:
             self._gauge_file = write_gauge(Path(folder, GAUGE))
         return self._put(self._gauge_file, None)
 
+    def _open(self) -> Device:
+        """A new link in place of the present one, and the device at its other end."""
+        self._line.close()
+        self._lost = False
+        self._link = self._line.enter_context(open_link(self.target))
+        told = self._ask("device", {}, SILENCE_S)
+        with self._understood():
+            found = Device.from_dict(told)
+            self._reads = Reads(**told["reads"])
+        return replace(found, regime={**found.regime, "regime": self.target.regime})
+
+    def _again(self, work: Callable[[], Found]) -> Found:
+        """What `work` gives; where the link is lost meanwhile, over a new one to the same device."""
+        for pause_s in (*self._link.pauses_s, None):
+            try:
+                if self._lost:
+                    self._reopen()
+                return work()
+            except LinkLost as lost:
+                self._lost = True
+                if pause_s is None:
+                    raise
+                self._tell(f"{lost} Trying again in {pause_s:.0f} s.")
+                time.sleep(pause_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _reopen(self) -> None:
+        found = self._open()
+        for part in ("device_class", "stack", "regime"):
+            if getattr(found, part) != getattr(self.device, part):
+                raise TargetError(
+                    f"{self.target.name} came back with another {part.replace('_', ' ')}. What was measured before and "
+                    "what would be now do not go together: start again."
+                )
+        for name in ("host", "serial"):
+            if found.observed.get(name) != self.device.observed.get(name):
+                raise TargetError(f"Where {self.target.name} was, another device answers. Look at its address.")
+
     def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float) -> Any:
-        number = next(self._numbers)
         target = self.target
         setting = {"runtime": target.runtime, "threads": target.threads, "options": dict(target.options)}
-        request = {"id": number, "verb": verb, **setting}
-        line = json.dumps({**request, "silence_s": silence_s, "arguments": arguments}) + "\n"
+        result, _ = self._link.channel.ask(
+            verb, arguments, setting=setting, silence_s=silence_s, on_event=self._on_event
+        )
+        return result
+
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        if "waiting_for" in event:
+            self._tell(f"{self.target.name} is busy for {event['waiting_for']}; waiting.")
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """An answer of the wrong form is the device's fault, in one line."""
         try:
-            assert self._link.agent.stdin is not None
-            self._link.agent.stdin.write(line.encode())
-            self._link.agent.stdin.flush()
-        except (BrokenPipeError, ValueError) as failure:
-            raise TargetError(self._gone()) from failure
-        while True:
-            try:
-                answer = self._answers.get(timeout=min(silence_s, AGENT_GRACE_S) + AGENT_GRACE_S)
-            except queue.Empty as failure:
-                raise TargetError(f"The agent on {target.name} does not answer. Is the device overloaded?") from failure
-            if answer is None:
-                self._answers.put(None)  # for whoever asks again
-                raise TargetError(self._gone())
-            try:
-                message = json.loads(answer)
-            except ValueError as failure:
-                raise TargetError(f"The agent on {target.name} answered with something that is no JSON.") from failure
-            if message.get("id") != number or "event" in message:
-                continue  # a sign of life, or the answer to a request that was interrupted
-            if "error" in message:
-                raise_error(message["error"])
-            return message["result"]
-
-    def _listen(self) -> None:
-        assert self._link.agent.stdout is not None
-        with contextlib.suppress(ValueError, OSError):  # closed under us: the link has ended
-            for line in self._link.agent.stdout:
-                self._answers.put(line)
-        self._answers.put(None)
-
-    def _gone(self) -> str:
-        status = self._link.agent.wait(AGENT_GRACE_S)
-        return f"The agent on {self.target.name} has ended (status {status}). Connect again."
+            yield
+        except CutbackError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as failure:
+            raise TargetError(
+                f"The agent on {self.target.name} answered with what makes no sense ({type(failure).__name__}: "
+                f"{one_line(str(failure))}). Is that device what you think it is?"
+            ) from failure
 
 
 @contextlib.contextmanager
-def connect(
-    target: Target, *, interpreter: Sequence[str] | None = None, lower: Lower | None = None
-) -> Iterator[Connection]:
+def connect(target: Target, *, lower: Lower | None = None, tell: Tell = lambda line: None) -> Iterator[Connection]:
     """A connection to the target's device; leaving the context leaves nothing running there.
 
-    `interpreter` is the Python command on the device, where the transport's default will not do. `lower` compiles ONNX
-    on the host, for runtimes that want it so.
+    `lower` compiles ONNX on the host, for runtimes that want it so. `tell` gets a line for a person where something
+    takes longer than it should: a device that others use, a link that was lost.
     """
-    with open_link(target.transport, interpreter) as link, contextlib.ExitStack() as at_end:
-        yield Connection(target, link, at_end, lower)
+    with contextlib.ExitStack() as at_end:
+        yield Connection(target, at_end, lower, tell)
 
 
 def check(model: Engine | Path) -> Path:
@@ -286,8 +322,3 @@ def limit_s(path: Path) -> float:
 
 def plain(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
     return {name: [int(dim) for dim in shape] for name, shape in (shapes or {}).items()}
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -29,6 +29,10 @@ class TargetError(CutbackError):
     """A device, its transport or its runtime could not do what was asked."""
 
 
+class LinkLost(TargetError):
+    """The way to a device, or the agent on it, is gone; what was asked may be asked again over a new one."""
+
+
 class RuntimeMissing(TargetError):
     """The runtime is not installed where it is needed; the message carries the command that installs it."""
 

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import Any, Mapping
 
-from targets.agent import Host, Worker
+from targets.host import Host
 from targets.load import choose_cores, read_cores
 from targets.protocol import raise_error
+from targets.workers import Worker
 
 SILENCE_S = 600.0  # of a worker that loads, runs or times
 BUILD_SILENCE_S = 7200.0  # small boards try out kernels for the better part of an hour, and say nothing meanwhile
@@ -34,7 +35,7 @@ class Here:
         silence_s = BUILD_SILENCE_S if verb == "build" else SILENCE_S
         request = {"id": 1, "verb": verb, "arguments": dict(arguments), "silence_s": silence_s}
         try:
-            answer = worker.ask(request, self._host)
+            answer = worker.ask(request, self._host, lambda: None)
         finally:
             worker.close()
             self._before = read_cores()

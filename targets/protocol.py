@@ -1,7 +1,9 @@
 """Lines of JSON between host, agent and worker (device side).
 
 A request is `{"id", "verb", "arguments"}`. It is answered by any number of `{"id", "event"}` and then exactly one
-`{"id", "result"}` or `{"id", "error": {"kind", "message"}}`.
+`{"id", "result"}` or `{"id", "error": {"kind", "message"}}`. Either way a line with `"payload": N` is followed by the N
+bytes of a file; in an answer it is a line of its own, `{"id", "payload"}`, before the result. Empty lines from the host
+say that it lives.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any, Iterator, TextIO
 
 from targets.errors import BadInput, CutbackError, RuntimeMissing, TargetError
 
-VERSION = 1
+VERSION = 2
 
 ERRORS: dict[str, type[CutbackError]] = {
     "bad-input": BadInput,

@@ -1,10 +1,9 @@
 """What has to be compiled from torch before a device can load it, by runtime; and connections that do so."""
 
 import importlib
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from targets.connection import Connection, Lower
+from targets.connection import Connection, Lower, Tell
 from targets.connection import connect as connect_to
 from targets.target import Target
 
@@ -13,9 +12,9 @@ LOWERINGS = {  # runtime -> module with `lower(model, output)`; imported when a 
 }
 
 
-def connect(target: Target, *, interpreter: Sequence[str] | None = None) -> AbstractContextManager[Connection]:
+def connect(target: Target, *, tell: Tell = lambda line: None) -> AbstractContextManager[Connection]:
     """As `targets.connection.connect`, with what the target's runtime wants compiled from torch on the way."""
-    return connect_to(target, interpreter=interpreter, lower=lowering(target.runtime))
+    return connect_to(target, lower=lowering(target.runtime), tell=tell)
 
 
 def lowering(runtime: str) -> Lower | None:

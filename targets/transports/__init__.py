@@ -2,15 +2,16 @@
 
 import abc
 import importlib
-import subprocess
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from targets.channel import Channel
 from targets.errors import BadInput
+from targets.target import Target
 
-TRANSPORTS = {  # name -> module with `open_link() -> context manager of a Link`; imported when asked for
+TRANSPORTS = {  # name -> module with `open_link(Target) -> context manager of a Link`; imported when asked for
     "local": "targets.transports.local",
+    "ssh": "targets.transports.ssh",
 }
 
 
@@ -21,8 +22,11 @@ class Link(abc.ABC):
     are in. For one thread.
     """
 
-    agent: "subprocess.Popen[bytes]"  # its standard input and output carry the protocol
+    channel: Channel  # to the agent
     folder: str  # the agent's own, as a path on the device
+    pauses_s: tuple[
+        float, ...
+    ] = ()  # before each further attempt where the link is lost: a device may be starting anew
 
     @abc.abstractmethod
     def put(self, path: Path) -> str:
@@ -33,9 +37,10 @@ class Link(abc.ABC):
         """Bring a file of the agent's folder here and remove it there. `output` appears whole or not at all."""
 
 
-def open_link(transport: str, interpreter: Sequence[str] | None = None) -> AbstractContextManager[Link]:
-    """Start an agent. `interpreter` is the Python command on the device (None: the transport's default)."""
-    if transport not in TRANSPORTS:
-        raise BadInput(f"There is no transport {transport!r}. Known: {', '.join(TRANSPORTS)}.")
-    link: AbstractContextManager[Link] = importlib.import_module(TRANSPORTS[transport]).open_link(interpreter)
+def open_link(target: Target) -> AbstractContextManager[Link]:
+    """Start an agent on the target's device. `LinkLost` where the device does not answer just now, `TargetError` where
+    it will not answer however often it is asked."""
+    if target.transport not in TRANSPORTS:
+        raise BadInput(f"There is no transport {target.transport!r}. Known: {', '.join(TRANSPORTS)}.")
+    link: AbstractContextManager[Link] = importlib.import_module(TRANSPORTS[target.transport]).open_link(target)
     return link

@@ -2,25 +2,26 @@
 
 import contextlib
 import os
+import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from targets.channel import Channel
 from targets.errors import BadInput, TargetError
+from targets.target import Target
 from targets.transports import Link
-
-GRACE_S = 2.0  # what an agent gets to end by itself once its input is closed
+from targets.transports.processes import end
 
 PACKAGES = Path(__file__).parents[2]  # the folder that holds `targets`
 
 
 class LocalLink(Link):
-    def __init__(self, agent: "subprocess.Popen[bytes]", folder: str) -> None:
-        self.agent = agent
+    def __init__(self, channel: Channel, folder: str) -> None:
+        self.channel = channel
         self.folder = folder
 
     def put(self, path: Path) -> str:
@@ -42,8 +43,9 @@ class LocalLink(Link):
 
 
 @contextlib.contextmanager
-def open_link(interpreter: Sequence[str] | None = None) -> Iterator[Link]:
-    command = [*(interpreter or [sys.executable]), "-m", "targets.agent"]
+def open_link(target: Target) -> Iterator[Link]:
+    """`target.python` may be a command of several words."""
+    command = [*(shlex.split(target.python) or [sys.executable]), "-m", "targets.agent"]
     with tempfile.TemporaryDirectory(prefix="cutback-", ignore_cleanup_errors=True) as folder:
         try:
             agent = subprocess.Popen(
@@ -56,24 +58,11 @@ def open_link(interpreter: Sequence[str] | None = None) -> Iterator[Link]:
             )
         except OSError as failure:
             raise TargetError(f"Cannot start the agent with {command[0]}: {failure.strerror}.") from failure
+        channel = Channel(
+            agent, target.name, lambda status: f"The agent on {target.name} has ended (status {status}). Connect again."
+        )
         try:
-            yield LocalLink(agent, folder)
+            yield LocalLink(channel, folder)
         finally:
+            channel.close()
             end(agent)
-
-
-def end(agent: "subprocess.Popen[bytes]") -> None:
-    """Close the agent's input, wait for it, and kill what is left of its session."""
-    assert agent.stdin is not None
-    assert agent.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        agent.stdin.close()
-    try:
-        agent.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left of it
-            os.killpg(agent.pid, signal.SIGKILL)
-        agent.wait()
-        agent.stdout.close()

@@ -84,7 +84,7 @@ def send_to_worker(agent: int, sent: signal.Signals) -> threading.Thread:
 
 
 def test_a_worker_that_is_killed_gives_one_line_and_the_next_one_works(victim: Connection, long: Path) -> None:
-    killer = send_to_worker(victim._link.agent.pid, signal.SIGKILL)
+    killer = send_to_worker(victim._link.channel.process.pid, signal.SIGKILL)
     with pytest.raises(TargetError, match=r"^The worker was killed by SIGKILL .* time slow\.onnx\.$"):
         victim.time(long)
     killer.join()
@@ -92,7 +92,7 @@ def test_a_worker_that_is_killed_gives_one_line_and_the_next_one_works(victim: C
 
 
 def test_a_worker_that_crashes_is_named_by_its_signal(victim: Connection, long: Path) -> None:
-    killer = send_to_worker(victim._link.agent.pid, signal.SIGSEGV)
+    killer = send_to_worker(victim._link.channel.process.pid, signal.SIGSEGV)
     with pytest.raises(TargetError, match="SIGSEGV"):
         victim.profile(long)
     killer.join()
@@ -104,7 +104,7 @@ def test_a_worker_that_hangs_is_killed(victim: Connection, long: Path, monkeypat
     worker: list[int] = []
 
     def stop() -> None:
-        worker.append(busy_worker(victim._link.agent.pid))
+        worker.append(busy_worker(victim._link.channel.process.pid))
         os.kill(worker[0], signal.SIGSTOP)
 
     stopper = threading.Thread(target=stop)
@@ -116,7 +116,7 @@ def test_a_worker_that_hangs_is_killed(victim: Connection, long: Path, monkeypat
 
 
 def test_an_agent_that_is_killed_takes_its_worker_along(victim: Connection, long: Path) -> None:
-    agent, seen = victim._link.agent.pid, []
+    agent, seen = victim._link.channel.process.pid, []
 
     def kill() -> None:
         seen.append(busy_worker(agent))
@@ -134,7 +134,7 @@ def test_an_agent_that_is_killed_takes_its_worker_along(victim: Connection, long
 
 def test_leaving_the_connection_leaves_no_process_and_no_file(model: Path) -> None:
     with connect(Target("local")) as opened:
-        agent, folder = opened._link.agent.pid, Path(opened._link.folder)
+        agent, folder = opened._link.channel.process.pid, Path(opened._link.folder)
         assert opened.time(model, quick=True).samples_ns
         assert folder.stat().st_mode & 0o077 == 0
     assert not alive(agent)
@@ -148,7 +148,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the backg
 from targets.connection import connect
 from targets.target import Target
 with connect(Target("local")) as connection:
-    print(connection._link.agent.pid, connection._link.folder, flush=True)
+    print(connection._link.channel.process.pid, connection._link.folder, flush=True)
     while True:
         connection.time(Path(sys.argv[1]))
 """
@@ -169,17 +169,17 @@ def test_a_host_that_dies_leaves_no_process_and_no_file(long: Path, sent: signal
 
 
 def test_a_missing_runtime_is_named_with_the_command_that_installs_it() -> None:
-    bare = (sys.executable, "-S")  # without site-packages: no runtime is there
+    bare = f"{sys.executable} -S"  # without site-packages: no runtime is there
     with (
         pytest.raises(RuntimeMissing, match=r"^ONNX Runtime cannot be .* -m pip install onnxruntime$"),
-        connect(Target("local"), interpreter=bare),
+        connect(Target("local", python=bare)),
     ):
         pass
 
 
-@pytest.mark.parametrize("interpreter", [("/no/such/python",), ("/bin/echo",)])
-def test_an_agent_that_cannot_start_is_one_line(interpreter: tuple[str, ...]) -> None:
-    with pytest.raises(TargetError, match=r"^[^\n]+$"), connect(Target("local"), interpreter=interpreter):
+@pytest.mark.parametrize("interpreter", ["/no/such/python", "/bin/echo"])
+def test_an_agent_that_cannot_start_is_one_line(interpreter: str) -> None:
+    with pytest.raises(TargetError, match=r"^[^\n]+$"), connect(Target("local", python=interpreter)):
         pass
 
 
