@@ -31,7 +31,7 @@ from targets.workers import Worker
 if TYPE_CHECKING:
     from targets.store import Store
 
-VERBS = ("device", "describe", "build", "run", "time", "profile")
+VERBS = ("device", "describe", "build", "run", "time", "profile", "cool")
 FILE_VERBS = ("session", "have", "store", "fetch", "clean")  # of an agent that shares no files with its host
 REUSABLE = ("run", "describe")  # not measured: the loaded model stays for the next batch
 
@@ -82,7 +82,7 @@ class Service:
         if request["verb"] != "device":
             self._wait_for_lease(request)
         if self._worker is None:
-            cores = choose_cores(setting["threads"], self._cores_before)
+            cores = choose_cores(setting["threads"], self._cores_before, setting["cores"])
             self._worker = Worker(self._folder, setting, cores)
         answer = self._worker.ask(request, self._host, self._lease.show)
         return {part: content for part, content in answer.items() if part != "id"}
@@ -106,11 +106,12 @@ class Service:
 
 
 def setting_of(request: dict[str, Any]) -> dict[str, Any]:
-    """What the worker opens its runtime with, named as `open_runtime` names it."""
+    """What the worker opens its runtime with, named as `open_runtime` names it; and the kind of cores that it gets."""
     return {
         "name": str(request.get("runtime", "")),
         "threads": int(request.get("threads", 1)),
         "options": dict(request.get("options", {})),
+        "cores": str(request.get("cores", "")),
     }
 
 

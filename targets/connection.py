@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from targets.channel import digest
+from targets.channel import Event, digest
+from targets.conditions.regimes import check_regime, regime_doubts
 from targets.device import Device
 from targets.errors import BadInput, CutbackError, LinkLost, TargetError
 from targets.feeds import read_tensors, write_tensors
@@ -58,6 +59,8 @@ class Connection:
     """
 
     device: Device
+    conditions: dict[str, Any]  # clocks, heat and power when it was opened, see `targets.conditions`
+    lock: dict[str, Any]  # whether its clocks are held, and the command that holds them, see `targets.conditions.Lock`
 
     def __init__(self, target: Target, at_end: contextlib.ExitStack, lower: Lower | None, tell: Tell) -> None:
         """`at_end`: what is done when the connection ends."""
@@ -155,7 +158,19 @@ class Connection:
 
         raw = self._again(work)
         with self._understood():
-            return Session.from_dict(raw)
+            return self._of_its_regime(Session.from_dict(raw))
+
+    def cool(self, on_wait: Callable[[str], None] = lambda line: None) -> None:
+        """Wait on the device until what throttled it has gone back; a minute at most. `on_wait` gets what it waits for,
+        every second."""
+
+        def show(event: Mapping[str, Any]) -> None:
+            self._on_event(event)
+            if event.get("stage") == "cool":
+                now = event.get("temperature_c")
+                on_wait("cooling down" + (f", {now:.0f} degrees" if isinstance(now, int | float) else ""))
+
+        self._again(lambda: self._ask("cool", {}, SILENCE_S, show))
 
     def profile(
         self,
@@ -190,12 +205,21 @@ class Connection:
                 raw = self._again(work)
                 gauge_ns = tuple(int(time) for time in raw["gauge_ns"])
                 if raw["kernels"] is None:
-                    return Profile((), Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
+                    session = self._of_its_regime(Session.from_dict(raw["end_to_end"]))
+                    return Profile((), session, self.device, gauge_ns)
                 kernels = join_kernels(self.target.runtime, raw["kernels"], graph, path, plain(shapes))
                 if kernels_only:
                     together = [sum(run) for run in zip(*(kernel.samples_ns for kernel in kernels), strict=True)]
                     raw["end_to_end"]["samples_ns"] = together
-                return Profile(kernels, Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
+                session = self._of_its_regime(Session.from_dict(raw["end_to_end"]))
+                return Profile(kernels, session, self.device, gauge_ns)
+
+    def _of_its_regime(self, session: Session) -> Session:
+        """With the doubt whether the clocks were as the target says. `TargetError` where they were not: a device that
+        restarted has forgotten what held them."""
+        lock = session.conditions.get("lock", self.lock)
+        check_regime(self.target.regime, lock, self.target.name)
+        return replace(session, doubts=(*session.doubts, *regime_doubts(self.target.regime, lock)))
 
     def _binds(self, model: Engine | Path) -> bool:
         """Whether the model is an ONNX file for a runtime that takes no free dimensions."""
@@ -236,6 +260,8 @@ class Connection:
         with self._understood():
             found = Device.from_dict(told)
             self._reads = Reads(**told["reads"])
+            self.conditions, self.lock = dict(told["conditions"]), dict(told["lock"])
+            check_regime(self.target.regime, self.lock, self.target.name)
         return replace(found, regime={**found.regime, "regime": self.target.regime})
 
     def _again(self, work: Callable[[], Found]) -> Found:
@@ -265,11 +291,16 @@ class Connection:
             if found.observed.get(name) != self.device.observed.get(name):
                 raise TargetError(f"Where {self.target.name} was, another device answers. Look at its address.")
 
-    def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float) -> Any:
+    def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float, on_event: Event | None = None) -> Any:
         target = self.target
-        setting = {"runtime": target.runtime, "threads": target.threads, "options": dict(target.options)}
+        setting = {
+            "runtime": target.runtime,
+            "threads": target.threads,
+            "options": dict(target.options),
+            "cores": target.cores,
+        }
         result, _ = self._link.channel.ask(
-            verb, arguments, setting=setting, silence_s=silence_s, on_event=self._on_event
+            verb, arguments, setting=setting, silence_s=silence_s, on_event=on_event or self._on_event
         )
         return result
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from targets.cores import CHOICES
 from targets.errors import BadInput
 from targets.runtimes import RUNTIMES
 
@@ -21,7 +22,8 @@ class Target:
     the one that runs cutback. `folder`: of our own on the device; "" is its user's cache. `threads` is
     the number of cores that a model gets, each pinned. `regime` is "as-shipped" (clocks as the device comes) or
     "locked"; timings of the two are never mixed. `options`: the runtime's own, such as a provider; they are part of
-    every timing's key.
+    every timing's key. `cores`: "big", "little" or "prime" pins to that kind, where a device has cores of unequal size;
+    "" to the fastest.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Target:
     config: str = ""
     python: str = ""
     folder: str = ""
+    cores: str = ""
 
 
 BUILT_IN = (
@@ -74,4 +77,6 @@ def changed(target: Target, text: str, settings: str) -> Target:
         own["threads"] = int(own["threads"])
     if own.get("regime", REGIMES[0]) not in REGIMES:
         raise BadInput(f"--target {text!r}: regime {own['regime']!r} is none of {', '.join(REGIMES)}")
+    if own.get("cores", CHOICES[0]) not in CHOICES:
+        raise BadInput(f"--target {text!r}: cores {own['cores']!r} is none of {', '.join(CHOICES)}")
     return replace(target, name=text, options=options, **own)
