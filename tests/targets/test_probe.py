@@ -36,19 +36,22 @@ def test_only_features_that_choose_kernels_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "cpuinfo", "clocks", "emulated"),
+    ("machine", "cpuinfo", "clocks", "arch_status", "emulated"),
     [
-        ("x86_64", EPYC, "kvm-clock tsc acpi_pm", False),
-        ("aarch64", RASPBERRY, "arch_sys_counter", False),
-        ("aarch64", EPYC, "", True),
-        ("aarch64", RASPBERRY, "tsc hpet acpi_pm", True),  # an emulator that writes its own cpuinfo
-        ("x86_64", RASPBERRY, "arch_sys_counter", True),
-        ("riscv64", EPYC, "tsc", True),
-        ("aarch64", "", "", False),
+        ("x86_64", EPYC, "kvm-clock tsc acpi_pm", True, False),
+        ("aarch64", RASPBERRY, "arch_sys_counter", False, False),
+        ("aarch64", EPYC, "", False, True),
+        ("aarch64", RASPBERRY, "tsc hpet acpi_pm", False, True),  # an emulator that writes its own cpuinfo
+        ("aarch64", RASPBERRY, "", True, True),  # the same where /sys is not mounted
+        ("x86_64", RASPBERRY, "arch_sys_counter", False, True),
+        ("riscv64", EPYC, "tsc", True, True),
+        ("aarch64", "", "", False, False),
     ],
 )
-def test_an_emulated_processor_shows_through(machine: str, cpuinfo: str, clocks: str, emulated: bool) -> None:
-    assert probe.is_emulated(machine, cpuinfo, clocks) is emulated
+def test_an_emulated_processor_shows_through(
+    machine: str, cpuinfo: str, clocks: str, arch_status: bool, emulated: bool
+) -> None:
+    assert probe.is_emulated(machine, cpuinfo, clocks, arch_status) is emulated
 
 
 def test_two_fingerprints_of_one_device_have_one_key() -> None:
