@@ -43,6 +43,7 @@ def refuse_emulated(device: Device, target: str) -> None:
     """`BadInput` where times are to be taken that nobody could use."""
     if device.emulated:
         raise BadInput(
-            f"{target} is emulated ({device.device_class.get('arch', 'unknown architecture')}): what it computes is right, "
-            "and how long it takes says nothing about a real one. Profile on the device itself; here, build and run."
+            f"{target} is emulated ({device.device_class.get('arch', 'unknown architecture')}): what it computes is "
+            "right, and how long it takes says nothing about a real one. Profile on the device itself; here, build and "
+            "run."
         )

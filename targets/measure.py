@@ -52,7 +52,8 @@ def measure(
     taken: list[list[Session]] = [[] for _ in models]
     repeats = [0] * len(models)
     total = sessions * len(models)
-    spare = max(MAX_REPEATS, total)  # a device that is always busy is measured busy, in at most twice the time
+    # a device that is always busy is measured busy, in at most twice the time; an emulated one is not worth any
+    spare = 0 if connection.device.emulated else max(MAX_REPEATS, total)
 
     def settle(index: int, repeats_left: int) -> Session:
         """The first undisturbed session, or the last of 1 + `repeats_left`."""

@@ -74,14 +74,14 @@ def power_mode() -> dict[str, str]:
 
 def cpu_name(cpuinfo: str) -> str:
     board = text("/proc/device-tree/model")
+    parts = sorted({*fields(cpuinfo, "CPU part")})  # some Arm kernels name every processor "ARMv8 Processor"
     for field in ("model name", "Hardware", "cpu model", "uarch"):
         found = fields(cpuinfo, field)
         if found:
             family, model = fields(cpuinfo, "cpu family"), fields(cpuinfo, "model")
             # hypervisors shorten names to "AMD EPYC": the numbers tell the generations apart
             numbers = f" (family {family[0]}, model {model[0]})" if family and model else ""
-            return found[0] + numbers
-    parts = sorted({*fields(cpuinfo, "CPU part")})
+            return found[0] + numbers + (f" (part {', '.join(parts)})" if parts else "")
     return board or (f"Arm part {', '.join(parts)}" if parts else platform.processor() or platform.machine())
 
 

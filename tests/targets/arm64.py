@@ -31,11 +31,19 @@ from targets.target import Target
 from tests.targets.sshd import serve
 
 SUITE = "trixie"  # its emulator is version 10; 7.2 crashes on ONNX Runtime 1.28 and newer
-TOOLS = ("qemu-user", "busybox-static", "debootstrap")  # of the same release, for this machine, unpacked and not installed
+TOOLS = (
+    "qemu-user",
+    "busybox-static",
+    "debootstrap",
+)  # of the same release, for this machine, unpacked and not installed
 PYTHON = "3.13"  # the one of that release
 PROCESSOR = "cortex-a76"  # with all that qemu can do ("max"), runtimes pick kernels that few boards have
 PACKAGES = ("onnxruntime", "numpy")
-TAGS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64")  # of wheels; the newest glibc first
+TAGS = (
+    "manylinux_2_28_aarch64",
+    "manylinux_2_27_aarch64",
+    "manylinux_2_17_aarch64",
+)  # of wheels; the newest glibc first
 
 NEEDED = ("apt-get", "dpkg-deb", "gpgv", "unshare", "chroot", "mount", "sshd")
 SHELL = "/host/busybox"  # in the root, as is the emulator: programs of this machine's own processor
@@ -112,9 +120,13 @@ def refuse_missing() -> None:
         raise NoArm(f"the emulated Arm computer is made for x86-64; this machine is {platform.machine()}")
     if os.getuid() != 0:
         raise NoArm(f"the emulated Arm computer needs chroot and mount, which {getpass.getuser()} may not: run as root")
-    missing = [name for name in NEEDED if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None]
+    missing = [
+        name for name in NEEDED if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None
+    ]
     if missing:
-        raise NoArm(f"the emulated Arm computer needs {', '.join(missing)} (Debian: apt, gpgv, util-linux, openssh-server)")
+        raise NoArm(
+            f"the emulated Arm computer needs {', '.join(missing)} (Debian: apt, gpgv, util-linux, openssh-server)"
+        )
 
 
 def make(part: Path) -> None:
@@ -154,7 +166,9 @@ def debian() -> str:
     found = [line.split() for line in told.splitlines()]
     uris = [words[3] for words in found if words[:3] == ["Debian", "main", "Debian"] and len(words) == 4]
     if not uris:
-        raise NoArm("the emulated Arm computer is made of Debian's packages, and apt knows none here: run apt-get update")
+        raise NoArm(
+            "the emulated Arm computer is made of Debian's packages, and apt knows none here: run apt-get update"
+        )
     return uris[0]
 
 
@@ -174,13 +188,25 @@ def fetch_tools(source: str, part: Path) -> None:
 
 
 def install(folder: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:", "--target", str(folder)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-compile",
+        "--only-binary=:all:",
+        "--target",
+        str(folder),
+    ]
     tags = [part for tag in TAGS for part in ("--platform", tag)]
     chosen = ["--implementation", "cp", "--python-version", PYTHON, *tags]
     call("fetching the packages for Arm", [*pip, *chosen, *requirements()])
 
 
-def call(what: str, command: list[str], environment: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
+def call(
+    what: str, command: list[str], environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> str:
     """What it prints. Emulation and unpacking leave the machine to others that want it."""
     done = subprocess.run(
         ["nice", "-n", "19", *command], env={**os.environ, "LC_ALL": "C", **(environment or {})}, cwd=folder,

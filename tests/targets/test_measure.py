@@ -55,10 +55,11 @@ def test_a_disturbed_session_is_repeated() -> None:
 
 
 def test_times_of_an_emulated_device_say_that_they_are_worth_nothing() -> None:
-    device = Scripted()
+    device = Scripted([VOID])
     device.device = replace(DEVICE, emulated=True)
-    for found in measure([Path("a"), Path("b")], device.as_connection(), sessions=2):
-        assert found.doubts == (EMULATED,)
+    found = measure([Path("a"), Path("b")], device.as_connection(), sessions=2)
+    assert [each.doubts[0] for each in found] == [EMULATED, EMULATED]
+    assert len(device.asked) == 4  # and none of them is worth a second try
 
 
 def test_what_stays_disturbed_is_kept_and_says_so() -> None:

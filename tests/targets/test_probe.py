@@ -29,6 +29,12 @@ def test_the_processor_is_named_with_the_numbers_that_hypervisors_leave_out() ->
     assert probe.cpu_name(EPYC) == "AMD EPYC (family 25, model 17)"
 
 
+def test_arm_processors_of_one_name_are_told_apart_by_their_parts() -> None:
+    jetson = "model name\t: ARMv8 Processor rev 1 (v8l)\n"
+    assert probe.cpu_name(f"{jetson}CPU part\t: 0xd42\n" * 2) == "ARMv8 Processor rev 1 (v8l) (part 0xd42)"
+    assert probe.cpu_name("CPU part\t: 0xd05\nCPU part\t: 0xd0a\n") == "Arm part 0xd05, 0xd0a"
+
+
 def test_only_features_that_choose_kernels_are_kept() -> None:
     assert probe.features(EPYC) == ["avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni"]
     assert probe.features(RASPBERRY) == ["asimd", "asimdhp", "asimddp"]
