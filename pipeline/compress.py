@@ -26,6 +26,7 @@ from pipeline.stages.stepping import steps_to
 from pipeline.stages.sweeping import SHARES, describe_choice, quickly, sweep_budgets
 from pipeline.stages.timing import compare, time_rewrites
 from pipeline.workspace import Workspace
+from targets.device import refuse_emulated
 from targets.profiles.store import ProfileStore
 from targets.target import find_target
 
@@ -47,6 +48,8 @@ def compress(
     target = find_target(recipe.target)
     with ExitStack() as stack:
         connection = stack.enter_context(connect(target))
+        if goal.bound("latency") is not None:
+            refuse_emulated(connection.device, target.name)
         job = Job(
             recipe, goal, opened, groups, data, validation, connection, ProfileStore(recipe.db),
             Workspace(recipe.output / ".work"), on_progress, on_finding=on_finding,
