@@ -160,9 +160,9 @@ class Connection:
         with self._understood():
             return self._of_its_regime(Session.from_dict(raw))
 
-    def cool(self, on_wait: Callable[[str], None] = lambda line: None) -> None:
-        """Wait on the device until what throttled it has gone back; a minute at most. `on_wait` gets what it waits for,
-        every second."""
+    def cool(self, on_wait: Callable[[str], None] = lambda line: None) -> bool:
+        """Wait on the device until what throttled it has gone back, for a minute at most; whether it has. `on_wait`
+        gets what it waits for, every second."""
 
         def show(event: Mapping[str, Any]) -> None:
             self._on_event(event)
@@ -170,7 +170,9 @@ class Connection:
                 now = event.get("temperature_c")
                 on_wait("cooling down" + (f", {now:.0f} degrees" if isinstance(now, int | float) else ""))
 
-        self._again(lambda: self._ask("cool", {}, SILENCE_S, show))
+        found = self._again(lambda: self._ask("cool", {}, SILENCE_S, show))
+        with self._understood():
+            return not found["left"]
 
     def profile(
         self,

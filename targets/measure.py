@@ -54,16 +54,18 @@ def measure(
     total = sessions * len(models)
     # a device that is always busy is measured busy, in at most twice the time; an emulated one is not worth any
     spare = 0 if connection.device.emulated else max(MAX_REPEATS, total)
+    cools = True  # until it has been waited for in vain: it is then as cool as it gets here
 
     def settle(index: int, repeats_left: int, done: int) -> Session:
         """The first undisturbed session, or the last of 1 + `repeats_left`."""
+        nonlocal cools
         session = connection.time(models[index], shapes=bound[index], quick=quick)
         for _ in range(repeats_left):
             if not session.voided:
                 break
             repeats[index] += 1
-            if session.throttled:
-                connection.cool(lambda waiting: report(done, total, waiting))
+            if session.throttled and cools:
+                cools = connection.cool(lambda waiting: report(done, total, waiting))
             session = connection.time(models[index], shapes=bound[index], quick=quick)
         return session
 

@@ -172,9 +172,12 @@ def time_all(here: Here, device: Mapping[str, Any], engines: Sequence[Engine], o
         doubted: Session = {**session, "doubts": session["doubts"] + regime_doubts(options.regime, lock)}
         return doubted
 
-    def cool() -> None:
+    def cool() -> bool:
         say("throttled: waiting until it has cooled down, a minute at most")
-        here.ask("cool", {})
+        left = here.ask("cool", {})["left"]
+        if left:
+            say(f"doubt: it did not cool down: {left[0]}")
+        return not left
 
     take = [lambda engine=engine: session_of(engine) for engine in engines]
     for doubt in regime_doubts(options.regime, device["lock"]):

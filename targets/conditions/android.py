@@ -17,6 +17,7 @@ PROPERTIES = "system/build.prop"  # is on every Android
 STATUS = re.compile(r"^\s*Thermal Status:\s*(\d+)\s*$", re.MULTILINE)
 TEMPERATURE = re.compile(r"Temperature\{mValue=([-0-9.]+), mType=(-?\d+), mName=([^,}]*), mStatus=(\d+)\}")
 POWERED = re.compile(r"^\s*(AC|USB|Wireless|Dock) powered:\s*true\s*$", re.MULTILINE)
+CHARGING = 2  # BatteryManager.BATTERY_STATUS_CHARGING; a full battery on a cable is not charged, and is not warmed
 NUMBER = r"^\s*{}:\s*(-?\d+)\s*$"
 
 NAMES = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")  # of PowerManager.THERMAL_STATUS_*
@@ -38,9 +39,9 @@ class Android(Source):
         doubts = []
         if after.get("saving"):
             doubts.append("Power saving was on, which holds clocks down.")
-        if after.get("powered"):
-            doubts.append(f"It was charging ({after['powered']}), which warms it.")
-        elif after.get("level", 100) <= LOW_PERCENT:
+        if after.get("charge_status") == CHARGING:
+            doubts.append(f"It was charging ({after.get('powered', 'from where, it does not say')}), which warms it.")
+        elif not after.get("powered") and after.get("level", 100) <= LOW_PERCENT:
             doubts.append(f"The battery was at {after['level']} %, where phones may hold clocks down.")
         return Findings(doubts=tuple(doubts), throttled=tuple(reasons))
 
@@ -65,7 +66,7 @@ def told(thermal: str, battery: str, saving: str) -> Readings:
     powered = POWERED.search(battery)
     if powered:
         readings["powered"] = powered.group(1)
-    for name, field in (("level", "level"), ("battery_decidegrees", "temperature")):
+    for name, field in (("level", "level"), ("charge_status", "status"), ("battery_decidegrees", "temperature")):
         found = re.search(NUMBER.format(field), battery, re.MULTILINE)
         if found:
             readings[name] = int(found.group(1))

@@ -18,7 +18,7 @@ DEVICE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def uncooled() -> None:
+def uncooled() -> bool:
     raise AssertionError("nothing was throttled")
 
 
@@ -67,6 +67,19 @@ def test_results_are_an_export_that_is_read_back_whole(tmp_path: Path) -> None:
     assert len(content.keys) == 2
     assert {json.loads(text)["warm_ups"] for text in content.documents.values() if "warm_ups" in text} == {3}
     assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_conditions_are_kept_with_the_samples_where_there_are_any(tmp_path: Path) -> None:
+    told = {"before": {"heat": {"temperature_c": 41.5}}, "after": {}, "throttled": [], "lock": {"held": None}}
+    for name, conditions in (("with", told), ("without", {})):
+        ran = [results.Ran("ab" * 32, "fp32", [{**session(5), "conditions": conditions}])]
+        results.write(tmp_path / name, results.encoded(DEVICE, "locked", ran))
+    assert [
+        json.loads(text)["conditions"]
+        for text in read_export(tmp_path / "with").documents.values()
+        if "warm_ups" in text
+    ] == [told]
+    assert '"conditions"' not in (tmp_path / "without").read_text()
 
 
 def test_an_emulated_devices_times_are_not_written_down() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from targets.conditions import cooling
 from targets.conditions.cooling import LEAST_S, MOST_S, cool
-from targets.connection import Connection
+from targets.connection import Connection, connect
 from targets.measure import MAX_REPEATS, measure
 from targets.measurement import Session
 from targets.rounds import take_rounds
@@ -74,14 +74,16 @@ def test_it_does_not_wait_for_ever_and_says_what_is_left(tmp_path: Path) -> None
 
 
 class Cooling(Scripted):
-    def __init__(self, sessions: Sequence[Session]) -> None:
+    def __init__(self, sessions: Sequence[Session], cools: bool = True) -> None:
         super().__init__(sessions)
         self.cooled = 0
+        self.cools = cools
 
-    def cool(self, on_wait: Callable[[str], None]) -> None:
+    def cool(self, on_wait: Callable[[str], None]) -> bool:
         self.cooled += 1
         self.asked.append("cool")
         on_wait("cooling down, 71 degrees")
+        return self.cools
 
 
 def test_a_throttled_session_is_repeated_after_cooling() -> None:
@@ -101,6 +103,13 @@ def test_it_is_repeated_three_times_at_most_and_then_says_so() -> None:
     assert found.doubts == (f"1 of 1 sessions stayed disturbed after repeats. For one: {HOT}",)
 
 
+def test_a_device_that_does_not_cool_down_is_waited_for_once() -> None:
+    device = Cooling([THROTTLED] * 100, cools=False)
+    measure([Path("a")], device.as_connection(), sessions=4)
+    assert device.cooled == 1
+    assert device.asked.count("a") == 8
+
+
 def test_other_disturbances_are_not_waited_for() -> None:
     device = Cooling([BUSY, GOOD])
     measure([Path("a")], device.as_connection(), sessions=1)
@@ -115,33 +124,37 @@ def test_a_device_by_itself_cools_down_as_well() -> None:
         hot = log.count("take") < 3
         return {**session(1, 2, 3, voided=hot), "conditions": {"throttled": [HOT]} if hot else {}}
 
-    (found,) = take_rounds([take], 1, lambda done, total: None, lambda: log.append("cool"))
+    def cool() -> bool:
+        log.append("cool")
+        return True
+
+    (found,) = take_rounds([take], 1, lambda done, total: None, cool)
     assert log == ["take", "cool", "take", "cool", "take"]
     assert found.disturbed == 0
 
 
-def test_a_real_agent_cools_down_what_it_runs_on(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On this machine, which need not have a thermometer: the verb, its events and its answer."""
+def test_what_a_device_waits_for_is_shown(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent's answers are the test's; the next test has a real one."""
     asked: list[str] = []
-    answer = connection._ask
 
     def ask(verb: str, arguments: dict[str, Any], silence_s: float, on_event: Any = None) -> Any:
         asked.append(verb)
         for event in ({"stage": "cool", "waited_s": 0.0, "temperature_c": 71.4}, {"stage": "cool", "waited_s": 1.0}):
             on_event(event)
-        return answer("device", {}, silence_s)
+        return {"waited_s": 2.0, "left": left}
 
     monkeypatch.setattr(connection, "_ask", ask)
     waits: list[str] = []
-    connection.cool(waits.append)
+    left: list[str] = []
+    assert connection.cool(waits.append) is True
     assert asked == ["cool"]
     assert waits == ["cooling down, 71 degrees", "cooling down"]
+    left.append(HOT)
+    assert connection.cool() is False
 
 
 @pytest.mark.slow  # it waits as long as a device is waited for, five seconds at least
 def test_cooling_runs_on_a_real_agent() -> None:
-    from targets.connection import connect
-
     waits: list[str] = []
     with connect(find_target("local")) as device:
         device.cool(waits.append)

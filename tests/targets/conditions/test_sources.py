@@ -1,7 +1,9 @@
 """What each source reads and what of it voids a session, on fake trees and answers: see `trees`. None of it was
 recorded on a device."""
 
+import fcntl
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -201,6 +203,22 @@ def test_without_the_command_the_kernels_file_is_read(tmp_path: Path, soc: str) 
     assert pi(tmp_path, "")["raspberry"] == {"throttled": 0x50005, "from": "sysfs"}
 
 
+def test_the_mailbox_is_asked_where_the_command_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's side of it is the test's: a fake ioctl that answers as the firmware's documentation says."""
+    asked: list[tuple[int, tuple[int, ...]]] = []
+
+    def ioctl(file: object, request: int, message: bytearray) -> int:
+        words = struct.unpack("=7I", message)
+        asked.append((request, words))
+        message[:] = struct.pack("=7I", words[0], 0x80000000, *words[2:4], 0x80000004, 0x50005, 0)
+        return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    tree(tmp_path, {"dev/vcio": ""})
+    assert pi(tmp_path, "")["raspberry"] == {"throttled": 0x50005, "from": "mailbox"}
+    assert asked == [(0xC0086400, (28, 0, 0x00030046, 4, 0, 0, 0))]  # of a system of 64 bits
+
+
 def test_an_answer_that_is_none_and_a_mailbox_that_is_none_are_left_out(tmp_path: Path) -> None:
     tree(tmp_path, {"dev/vcio": "", "sys/devices/platform/soc/soc:firmware/get_throttled": "no number"})
     assert pi(tmp_path, "VCHI initialization failed") == {}
@@ -212,10 +230,12 @@ def test_an_answer_that_is_none_and_a_mailbox_that_is_none_are_left_out(tmp_path
 # Android
 
 
-def phone(root: Path, status: int = 0, usb: str = "false", level: int = 85, saving: str = "0") -> Conditions:
+def phone(
+    root: Path, status: int = 0, usb: str = "false", charge: int = 3, level: int = 85, saving: str = "0"
+) -> Conditions:
     answers = {
         "dumpsys_thermalservice": THERMAL.format(status=status),
-        "dumpsys_battery": BATTERY.format(usb=usb, level=level),
+        "dumpsys_battery": BATTERY.format(usb=usb, charge=charge, level=level),
         "settings_get_global_low_power": saving,
     }
     return conditions.read(place(tree(root, {"system/build.prop": ""}), asked=Asked(answers)))
@@ -227,6 +247,7 @@ def test_a_phone_tells_the_temperatures_of_now_and_its_battery(tmp_path: Path) -
         "zones_c": {"CPU0": 44.8, "SKIN": 38.0, "BAT": 55.5},
         "temperature_c": 44.8,  # of what computes and what is held: a battery takes an hour to cool
         "level": 85,
+        "charge_status": 3,
         "battery_decidegrees": 310,
     }
 
@@ -240,7 +261,7 @@ def test_a_phones_thermal_status_voids_a_session(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("after", "doubt"),
     [
-        ({"usb": "true", "level": 5}, "It was charging (USB), which warms it."),
+        ({"usb": "true", "charge": 2, "level": 5}, "It was charging (USB), which warms it."),
         ({"level": 12}, "The battery was at 12 %, where phones may hold clocks down."),
         ({"saving": "1"}, "Power saving was on, which holds clocks down."),
     ],
@@ -249,6 +270,12 @@ def test_charging_an_empty_battery_and_power_saving_are_doubts(
     tmp_path: Path, after: dict[str, str], doubt: str
 ) -> None:
     assert conditions.judge(phone(tmp_path), phone(tmp_path, **after)) == Findings(doubts=(doubt,))  # type: ignore[arg-type]
+
+
+def test_a_full_phone_on_its_cable_is_neither_charging_nor_empty(tmp_path: Path) -> None:
+    full = phone(tmp_path, usb="true", charge=5, level=100)
+    assert full["android"]["powered"] == "USB"
+    assert conditions.judge(full, full) == Findings()
 
 
 def test_a_phone_that_refuses_to_tell_is_left_out(tmp_path: Path) -> None:

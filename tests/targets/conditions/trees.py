@@ -109,7 +109,7 @@ BATTERY = """Current Battery Service state:
   USB powered: {usb}
   Wireless powered: false
   Max charging current: 500000
-  status: 2
+  status: {charge}
   health: 2
   present: true
   level: {level}
