@@ -103,9 +103,9 @@ def judged(target: Target, found: dict[str, Any]) -> dict[str, Any]:
     if test["claimed"]:
         return {
             "passed": False,
-            "verdict": "the self-test claims a difference between a network and itself. On a sound device one test in a "
-            f"hundred does: run this again. Where it does so again, {target.name} cannot be trusted as it is: see what "
-            "else runs there, and whether its clocks and its temperature stand still",
+            "verdict": "the self-test claims a difference between a network and itself. On a sound device one test in "
+            f"a hundred does: run this again. Where it does so again, {target.name} cannot be trusted as it is: see "
+            "what else runs there, and whether its clocks and its temperature stand still",
         }  # fmt: skip
     return {
         "passed": True,

@@ -25,18 +25,23 @@ def add(path: Path, name: str, fields: Mapping[str, Any], *, replace: bool = Fal
         raise BadInput(f"{path} has a target {name!r} already. To write over it: --replace")
 
     def change(tables: Any) -> None:
-        if name in tables and not isinstance(tables[name], dict):
-            del tables[name]
         if name not in tables:
             tables[name] = tomlkit.table()
-        table = tables[name]
-        for key in [key for key in table if key not in fields]:
-            del table[key]
-        for key, value in fields.items():
-            table[key] = dict(value) if isinstance(value, Mapping) else value
+        fill(tables[name], fields)
 
     rewrite(path, change, lambda tables: {**tables, name: plain(fields)})
     return read(path)[name]
+
+
+def fill(table: Any, fields: Mapping[str, Any]) -> None:
+    """Make the table say `fields` and nothing else; what stays in it keeps its comments."""
+    for key in [key for key in table if key not in fields]:
+        del table[key]
+    for key, value in fields.items():
+        if isinstance(value, Mapping) and isinstance(table.get(key), dict):
+            fill(table[key], value)
+        else:
+            table[key] = dict(value) if isinstance(value, Mapping) else value
 
 
 def remove(path: Path, name: str) -> None:
@@ -61,12 +66,12 @@ def rewrite(path: Path, change: Callable[[Any], None], meant: Callable[[dict[str
             document["targets"] = tomlkit.table(is_super_table=True)
         change(document["targets"])
         after = tomlkit.dumps(document)
-        parse(after, path)
         sound = tables_of(after) == meant(tables_of(before))
-    except (TOMLKitError, tomllib.TOMLDecodeError):
+    except (TOMLKitError, ValueError):  # a table that is written in one line takes no further ones
         sound = False
     if not sound:
         raise BadInput(f"{path} is written in a way that cannot be changed without harm. Change it by hand.")
+    parse(after, path)
     write(path.resolve(), after)
 
 

@@ -190,7 +190,7 @@ def test_comments_and_order_outlive_additions_changes_and_removals(project: Path
 
 def test_a_name_is_not_written_over_unless_asked_for(project: Path) -> None:
     path = write(project / "targets.toml", JETSON)
-    with pytest.raises(BadInput, match="has a target 'jetson-lab-3' already.*--replace"):
+    with pytest.raises(BadInput, match=r"has a target 'jetson-lab-3' already.*--replace"):
         registry_edit.add(path, "jetson-lab-3", {})
     assert path.read_text() == JETSON
 
@@ -212,18 +212,25 @@ def test_what_could_not_be_read_is_not_written(project: Path, name: str, fields:
     assert not path.exists()
 
 
-def test_a_file_of_another_form_is_changed_whole_or_not_at_all(project: Path) -> None:
-    inline = write(project / "targets.toml", "targets = { a = { threads = 2 } } # one line\n")
-    dotted = write(project / "dotted.toml", "targets.a.threads = 2\n")
-    for path in (inline, dotted):
-        before = path.read_text()
-        try:
-            registry_edit.add(path, "b", {"threads": 3})
-        except BadInput as refusal:
-            assert "by hand" in str(refusal)
-            assert path.read_text() == before
-        else:
-            assert {name: entry.fields["threads"] for name, entry in registry.read(path).items()} == {"a": 2, "b": 3}
+def test_options_that_stay_keep_their_comments(project: Path) -> None:
+    path = write(project / "targets.toml", "[targets.a]\n[targets.a.options]\nsm = '87' # Orin\ndla = '0'\n")
+    registry_edit.add(path, "a", {"threads": 2, "options": {"sm": "89"}}, replace=True)
+    assert registry.read(path)["a"].fields == {"threads": 2, "options": {"sm": "89"}}
+    assert "# Orin" in path.read_text()
+
+
+def test_dotted_keys_are_added_to(project: Path) -> None:
+    path = write(project / "targets.toml", "targets.a.threads = 2\n")
+    registry_edit.add(path, "b", {"threads": 3, "options": {"dla": "0"}})
+    assert path.read_text().startswith("targets.a.threads = 2\n")
+    assert list(registry.read(path)) == ["a", "b"]
+
+
+def test_what_cannot_be_changed_without_harm_is_left_alone(project: Path) -> None:
+    path = write(project / "targets.toml", "targets = { a = { threads = 2 } } # in one line\n")
+    with pytest.raises(BadInput, match="Change it by hand"):
+        registry_edit.add(path, "b", {"threads": 3})
+    assert path.read_text() == "targets = { a = { threads = 2 } } # in one line\n"
 
 
 def test_a_link_to_the_file_stays_a_link(project: Path, tmp_path: Path) -> None:
@@ -238,7 +245,7 @@ def test_a_link_to_the_file_stays_a_link(project: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_one_line(project: Path) -> None:
     write(project / "file", "")
-    with pytest.raises(BadInput, match="Cannot write .*Choose --user or --project"):
+    with pytest.raises(BadInput, match=r"Cannot write .*Choose --user or --project"):
         registry_edit.add(project / "file" / "targets.toml", "pi", {})
 
 
