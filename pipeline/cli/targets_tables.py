@@ -7,9 +7,10 @@ from rich.markup import escape
 
 from pipeline.cli.tables import QUICK, console, interval, number, print_doubts, table
 from pipeline.cli.targets import in_bytes
+from targets.target import Target
 
-SHOWN = ("name", "transport", "address", "runtime", "threads", "regime", "precision")  # in columns of their own
-ELSE = ("python", "folder", "config")
+SHOWN = ("name", "transport", "address", "runtime", "threads")  # in columns of their own
+ELSE = ("regime", "precision", "python", "folder", "config")  # where they are not as every target has them
 
 
 def print_targets(found: Sequence[Mapping[str, Any]]) -> None:
@@ -21,11 +22,14 @@ def print_targets(found: Sequence[Mapping[str, Any]]) -> None:
         )
         for target in found
     ]
-    console().print(table("Targets", (*SHOWN, "else", "from"), rows, left=len(SHOWN) + 2))
+    made = table("Targets", (*SHOWN, "else", "from"), rows, left=len(SHOWN) + 2)
+    made.columns[0].no_wrap = True  # to be copied
+    console().print(made)
 
 
 def further(target: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    yield from ((name, target[name]) for name in ELSE if target[name])
+    usual = Target("")
+    yield from ((name, target[name]) for name in ELSE if target[name] != getattr(usual, name))
     yield from target["options"].items()
 
 
