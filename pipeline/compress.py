@@ -27,6 +27,7 @@ from pipeline.stages.sweeping import SHARES, describe_choice, quickly, sweep_bud
 from pipeline.stages.timing import compare, time_rewrites
 from pipeline.workspace import Workspace
 from targets.connection import silent
+from targets.device import refuse_emulated
 from targets.profiles.store import ProfileStore
 from targets.target import find_target
 
@@ -49,6 +50,8 @@ def compress(
     target = find_target(recipe.target)
     with ExitStack() as stack:
         connection = stack.enter_context(connect(target, tell=on_finding or silent))
+        if goal.bound("latency") is not None:
+            refuse_emulated(connection.device, target.name)
         job = Job(
             recipe, goal, opened, groups, data, validation, connection, ProfileStore(recipe.db),
             Workspace(recipe.output / ".work"), on_progress, on_finding=on_finding,
