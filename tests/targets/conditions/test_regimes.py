@@ -115,3 +115,18 @@ def test_a_session_from_before_conditions_were_kept_is_read() -> None:
 def test_the_regime_of_the_target_is_in_the_key(regime: str) -> None:
     with connect(Target("here", regime=regime)) as device:  # nothing here tells of its clocks, or it is refused
         assert device.device.regime["regime"] == regime
+
+
+def test_a_doctor_shows_clocks_and_the_command_that_holds_them() -> None:
+    from pipeline.cli.targets_tables import rows_of_conditions
+
+    found = {"conditions": {"heat": {"temperature_c": 41.5, "throttled": 3}}, "lock": FREE}
+    assert dict(rows_of_conditions(found)) == {
+        "heat temperature_c": "41.5",
+        "heat throttled": "3",
+        "clocks": "free: cpu0 has the governor ondemand",
+        "to hold them": "sudo jetson_clocks",
+    }
+    assert dict(rows_of_conditions({"conditions": None, "lock": None})) == {}
+    unread = {"held": None, "seen": "", "how": ""}
+    assert dict(rows_of_conditions({"conditions": {}, "lock": unread})) == {"clocks": "cannot be read"}
