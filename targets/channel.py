@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import queue
+import select
 import subprocess
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
-from targets.errors import LinkLost, TargetError
+from targets.errors import BadInput, LinkLost, TargetError
 from targets.protocol import raise_error
 
 LONGEST_LINE = 64 << 20  # bytes; the longest answers are profiles, of a few MB
@@ -26,6 +27,7 @@ BLOCK = 1 << 16
 
 HEARTBEAT_S = 5.0  # how often the agent hears that its host lives
 AGENT_GRACE_S = 30.0  # a busy agent shows itself every few seconds; past this it hangs or its machine does
+JOIN_S = 2.0  # for what is in flight to be heard once the process has ended
 
 Event = Callable[[Mapping[str, Any]], None]
 
@@ -38,6 +40,7 @@ class Channel:
     def __init__(self, process: "subprocess.Popen[bytes]", name: str, explain: Callable[[int], str]) -> None:
         """`name`: of the target. `explain(status)`: what the end of the process means, in one line."""
         self.process = process
+        self.names: dict[str, str] = {}  # what errors from there call a file -> what it is called here
         self._name = name
         self._explain = explain
         self._numbers = itertools.count(1)
@@ -46,8 +49,11 @@ class Channel:
         self._limit = 0  # bytes of a file that the present request may bring
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._closed = threading.Event()
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._beat, daemon=True).start()
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)  # who takes nothing for too long is given up
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._beat)]
+        for thread in self._threads:
+            thread.start()
 
     def ask(
         self,
@@ -78,7 +84,7 @@ class Channel:
                     if on_event is not None and isinstance(message["event"], dict):
                         on_event(message["event"])
                 elif "error" in message:
-                    raise_error(message["error"] if isinstance(message["error"], dict) else {})
+                    raise_error(self._named(message["error"]))
                 else:
                     kept, got = got, None
                     return message.get("result"), kept
@@ -87,8 +93,23 @@ class Channel:
                 got.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """No more heartbeats; the process is whoever's who started it."""
-        self._closed.set()
+        """Nothing is written any more; the process is whoever's who started it."""
+        with self._writing:
+            self._closed.set()
+
+    def join(self) -> None:
+        """After the end of the process: wait until nothing of it is read any more."""
+        for thread in self._threads:
+            thread.join(JOIN_S)
+
+    def _named(self, error: Any) -> dict[str, Any]:
+        """The error, with the names that files have here."""
+        if not isinstance(error, dict):
+            return {}
+        message = str(error.get("message"))
+        for there, here in self.names.items():
+            message = message.replace(there, here)
+        return {**error, "message": message}
 
     def _send(self, request: Mapping[str, Any], sent: Path | None) -> None:
         assert self.process.stdin is not None
@@ -97,15 +118,32 @@ class Channel:
         try:
             with self._writing:
                 self._broken = True  # until all of it is through: an interrupt in between leaves half a request
-                self.process.stdin.write(json.dumps(request).encode() + b"\n")
+                self._write(json.dumps(request).encode() + b"\n")
                 if sent is not None:
-                    with sent.open("rb") as file:
-                        for block in iter(lambda: file.read(BLOCK), b""):
-                            self.process.stdin.write(block)
-                self.process.stdin.flush()
+                    self._write_file(sent, request["payload"])
                 self._broken = False
         except (BrokenPipeError, ConnectionResetError, ValueError) as failure:
             raise self._gone() from failure
+
+    def _write_file(self, path: Path, left: int) -> None:
+        with path.open("rb") as file:
+            while left:
+                block = file.read(min(left, BLOCK))
+                if not block:
+                    raise BadInput(f"{path} changed while it was sent to {self._name}. Run the command again.")
+                self._write(block)
+                left -= len(block)
+
+    def _write(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        descriptor, left = self.process.stdin.fileno(), memoryview(data)
+        ready = select.poll()
+        ready.register(descriptor, select.POLLOUT)
+        while left:
+            if not ready.poll(1000 * 2 * AGENT_GRACE_S):
+                raise LinkLost(f"The agent on {self._name} takes nothing of what is sent. Is the device overloaded?")
+            with contextlib.suppress(BlockingIOError):
+                left = left[os.write(descriptor, left) :]
 
     def _next(self, patience_s: float) -> dict[str, Any]:
         try:
@@ -129,14 +167,15 @@ class Channel:
         return LinkLost(self._explain(status))
 
     def _beat(self) -> None:
+        assert self.process.stdin is not None
         while not self._closed.wait(HEARTBEAT_S):
             if not self._writing.acquire(timeout=HEARTBEAT_S):
                 continue  # a file is on its way, which says as much
             try:
-                assert self.process.stdin is not None
-                if not self._broken:
-                    self.process.stdin.write(b"\n")
-                    self.process.stdin.flush()
+                if not self._broken and not self._closed.is_set():
+                    os.write(self.process.stdin.fileno(), b"\n")
+            except BlockingIOError:
+                continue  # full: there is enough to read
             except (OSError, ValueError):
                 return
             finally:
@@ -145,9 +184,9 @@ class Channel:
     def _listen(self) -> None:
         assert self.process.stdout is not None
         last: Any = None
-        with contextlib.suppress(ValueError, OSError):  # closed under us: the link has ended
+        with self.process.stdout as stream, contextlib.suppress(ValueError, OSError):  # ended within a file
             try:
-                while (message := self._read(self.process.stdout)) is not None:
+                while (message := self._read(stream)) is not None:
                     self._answers.put(message)
             except TargetError as failure:
                 last = failure

@@ -66,3 +66,4 @@ def open_link(target: Target) -> Iterator[Link]:
         finally:
             channel.close()
             end(agent)
+            channel.join()

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -26,6 +27,7 @@ from targets.transports.processes import end
 BLOCK = 1 << 16
 SEND_S = 600.0  # the longest silence over one file: a large model on a slow line and a slow disk
 MOST_BYTES = 4 << 30  # of a file that comes back; engines are the largest
+START_S = 60.0  # for a device to become our agent; a shell's start-up files on a slow card are the most of it
 
 Explain = Callable[[int, str], TargetError]  # (exit status, what the command said) -> what it means, in one line
 
@@ -44,7 +46,9 @@ class RemoteLink(Link):
         found, _ = self.channel.ask("have", asked)
         if not found["path"]:
             found, _ = self.channel.ask("store", asked, sent=path, silence_s=SEND_S)
-        return str(found["path"])
+        there = str(found["path"])
+        self.channel.names[there] = self.channel.names[Path(there).name] = path.name
+        return there
 
     def fetch(self, remote: str, output: Path) -> None:
         told, got = self.channel.ask("fetch", {"path": remote}, most_bytes=MOST_BYTES, silence_s=SEND_S)
@@ -97,9 +101,14 @@ def open_remote(
             told, _ = channel.ask("session", {})
             yield RemoteLink(channel, str(told["folder"]))
         finally:
-            if channel is not None:
+            if channel is None:
+                end(process, alone=True)
+                assert process.stdout is not None
+                process.stdout.close()
+            else:
                 channel.close()
-            end(process)
+                end(process, alone=True)
+                channel.join()
 
 
 def start_agent(target: Target, process: "subprocess.Popen[bytes]", ended: Callable[[int], TargetError]) -> None:
@@ -110,18 +119,34 @@ def start_agent(target: Target, process: "subprocess.Popen[bytes]", ended: Calla
         write_agent(archive)
         asked = {"sha256": digest(archive), "size": archive.stat().st_size, "holder": holder()}
         asked = {**asked, "root": target.folder, "python": target.python}
+        silent = threading.Event()
+        watchdog = threading.Timer(START_S, lambda: (silent.set(), process.kill()))
+        watchdog.start()
         try:
-            process.stdin.write(json.dumps(asked).encode() + b"\n")
-            process.stdin.flush()
+            say(process, json.dumps(asked).encode() + b"\n")
             answer = hear(process, ended)
             if answer.get("have") is False:
-                process.stdin.write(archive.read_bytes())
-                process.stdin.flush()
+                say(process, archive.read_bytes())
                 answer = hear(process, ended)
-        except (BrokenPipeError, ConnectionResetError) as failure:
-            raise ended(process.wait()) from failure
+        except LinkLost as lost:
+            if silent.is_set():
+                raise LinkLost(
+                    f"{target.name} lets us in and then says nothing for {START_S:.0f} s. Is the device overloaded?"
+                ) from lost
+            raise
+        finally:
+            watchdog.cancel()
+            watchdog.join()
     if "error" in answer:
         raise TargetError(f"{target.name}: {answer['error']}")
+
+
+def say(process: "subprocess.Popen[bytes]", data: bytes) -> None:
+    """What ends meanwhile has its reason in its last words, which are read next."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(data)
+        process.stdin.flush()
 
 
 def hear(process: "subprocess.Popen[bytes]", ended: Callable[[int], TargetError]) -> dict[str, Any]:
