@@ -4,9 +4,9 @@
     ROOT/files/HASH.SUFFIX     what hosts sent; the least recently used go first
     ROOT/sessions/NAME/        of one agent, locked while it lives: what is half there, and second names of what it uses
 
-A file has its name in `files` once all of it is there and its hash was checked; an agent that finds it there checks once
-more, since power can fail before a disk has everything. What a living agent uses has a second name in its session, so
-that nobody's cleaning takes it away, and no clock is asked whether it is in use. Everything is for this user's eyes
+A file has its name in `files` once all of it is there and its hash was checked; an agent that finds it there checks
+once more, since power can fail before a disk has everything. What a living agent uses has a second name in its session,
+so that nobody's cleaning takes it away, and no clock is asked whether it is in use. Everything is for this user's eyes
 alone.
 """
 

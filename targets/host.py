@@ -84,7 +84,7 @@ class Host:
 
     @contextlib.contextmanager
     def _limited(self) -> Iterator[None]:
-        """A line that is dead takes what fits into its buffers; what is written then waits until the kernel gives it up."""
+        """A dead line takes what fits into its buffers; what is written then waits until the kernel gives it up."""
         if math.isinf(self._patience_s):
             yield
             return

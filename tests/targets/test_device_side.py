@@ -16,6 +16,7 @@ DEVICE_SIDE = [
     *(
         ROOT / name
         for name in (
+            *(f"{name}.py" for name in ("cache", "host", "lease", "store", "workers")),
             "speed.py",
             "watch.py",
             "load.py",
