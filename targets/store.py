@@ -54,7 +54,7 @@ def blocks_from(host: Host, size: int) -> Iterator[bytes]:
 
 
 def blocks_of(file: Any, size: int, found: Any) -> Iterator[bytes]:
-    """Exactly `size` bytes, into the hash `found` too; a file that shrinks meanwhile is filled up, as its hash tells."""
+    """Exactly `size` bytes, into the hash `found` too; a file that shrinks meanwhile is filled up: its hash tells."""
     while size > 0:
         block = file.read(min(size, 1 << 16)) or bytes(min(size, 1 << 16))
         size -= len(block)

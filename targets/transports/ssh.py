@@ -57,7 +57,9 @@ MEANINGS = (
 
 @contextlib.contextmanager
 def open_link(target: Target) -> Iterator[Link]:
-    with open_remote(target, command(target.address, target.config), lambda status, said: explain(target, status, said)) as link:
+    with open_remote(
+        target, command(target.address, target.config), lambda status, said: explain(target, status, said)
+    ) as link:
         yield link
 
 
