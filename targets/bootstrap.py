@@ -84,11 +84,13 @@ def main():
                 os.unlink(part)
     os.environ["CUTBACK_HOLDER"] = asked["holder"]
     python = os.path.expanduser(asked["python"]) or sys.executable
+    if not os.access(python, os.X_OK):
+        return say(error="Cannot start {}: it is no program there. Give the path of a Python 3.8 or newer.".format(python))
     say(have=True)
     try:
         os.execv(python, [python, path, "--root", root])
     except OSError as failure:
-        say(error="Cannot start {}: {}".format(python, failure.strerror))
+        sys.exit("Cannot start {}: {}.".format(python, failure.strerror))
 
 root = ""
 try:

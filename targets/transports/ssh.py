@@ -46,10 +46,10 @@ LONGEST_FOLDER = 30  # characters of a temporary folder; with ours, the names an
 # What OpenSSH says -> what to do about it. `{}` is the destination. A changed key is also one that is not verified.
 MEANINGS = (
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", TargetError,
-     "its host key has changed. If you know why: ssh-keygen -R {}, then connect once by hand: ssh {}"),
-    ("Host key verification failed", TargetError, "its host key is not known here. Connect once by hand: ssh {}"),
-    ("Permission denied", TargetError, "it takes none of your keys. Run: ssh-copy-id {}, or ssh-add your key"),
-    ("Could not resolve hostname", TargetError, "there is no host of that name"),
+     "its host key has changed. If you know why: ssh-keygen -R {}, then connect once by hand: ssh {}."),
+    ("Host key verification failed", TargetError, "its host key is not known here. Connect once by hand: ssh {}."),
+    ("Permission denied", TargetError, "it takes none of your keys. Run: ssh-copy-id {}, or ssh-add your key."),
+    ("Could not resolve hostname", TargetError, "there is no host of that name."),
     ("Connection refused", LinkLost, "no SSH server listens there. Is the device on?"),
     ("timed out", LinkLost, "it does not answer. Is the device on, and in this network?"),
     ("No route to host", LinkLost, "there is no way to it. Is the device on, and in this network?"),
@@ -99,7 +99,7 @@ def explain(target: Target, status: int, said: str) -> TargetError:
         return TargetError(f"{target.name}: it has no python3. Install Python 3.8 or newer there.")
     for sign, form, meaning in MEANINGS:
         if status == 255 and sign in said:  # ssh's own failures
-            return form(f"{target.name}: {meaning.replace('{}', target.address)}.")
+            return form(f"{target.name}: {meaning.replace('{}', target.address)}")
     detail = one_line(" ".join(said.splitlines()[-3:]))
     if status == 255:
         return LinkLost(f"{target.name}: the connection was lost" + (f" ({detail})." if detail else "."))
