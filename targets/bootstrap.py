@@ -85,7 +85,8 @@ def main():
     os.environ["CUTBACK_HOLDER"] = asked["holder"]
     python = os.path.expanduser(asked["python"]) or sys.executable
     if not os.access(python, os.X_OK):
-        return say(error="Cannot start {}: it is no program there. Give the path of a Python 3.8 or newer.".format(python))
+        found = "Cannot start {}: it is no program there. Give the path of a Python 3.8 or newer."
+        return say(error=found.format(python))
     say(have=True)
     try:
         os.execv(python, [python, path, "--root", root])

@@ -58,10 +58,13 @@ class Server:
     def stop(self) -> None:
         """As power goes: the daemon and all that it started, at once."""
         assert self._daemon is not None
-        for pid in [self._daemon.pid, *self.processes(), *self.left()]:
+        pids = [self._daemon.pid, *self.processes(), *self.left()]
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._daemon.wait(10)
+        while any(map(alive, pids)):
+            time.sleep(0.01)
 
     def processes(self) -> list[int]:
         """All that the daemon started and what that started: sessions, agents, workers."""
