@@ -122,8 +122,8 @@ def room_for(output: str, of: str) -> Iterator[None]:
             Path(output).unlink()
         if free < Path(of).stat().st_size:
             raise TargetError(
-                f"The disk there is full: {free / 2**20:.1f} MiB are left in {Path(output).parent}, too little for what "
-                f"is made of {Path(of).name}. Free some, or give the target another folder."
+                f"The disk there is full: {free / 2**20:.1f} MiB are left in {Path(output).parent}, too little for "
+                f"what is made of {Path(of).name}. Free some, or give the target another folder."
             ) from failure
         raise
 
