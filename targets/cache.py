@@ -172,9 +172,12 @@ class Cache:
         """All but the last used and those that run; and what was left half there."""
         agents = [path for path in self._own.parent.iterdir() if path != self._own]
         whole = sorted((path for path in agents if path.suffix == ".pyz"), key=modified_ns, reverse=True)
-        for path in [*(path for path in agents if path.suffix == ".part"), *whole[kept:]]:
+        for path in [*whole, *(path for path in agents if path.suffix == ".part")]:
             with contextlib.suppress(OSError), unused(path):
-                path.unlink()
+                if path.suffix == ".pyz" and kept:
+                    kept -= 1
+                else:
+                    path.unlink()
 
     def _path(self, sha256: str, suffix: str) -> Path:
         if not HASH.fullmatch(sha256) or not SUFFIX.fullmatch(suffix):

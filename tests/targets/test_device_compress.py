@@ -3,6 +3,7 @@ out here. No time is asserted."""
 
 import json
 import random
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import pytest
 from pipeline.compress import compress
 from pipeline.recipe import Recipe
 from targets.connection import Connection, connect
-from targets.errors import GoalNotMet
 from targets.measurement import Measurement, Ratio, Session, ratio
 from targets.target import Target, find_target
 from tests.digits import Digits
@@ -67,11 +67,7 @@ def test_a_goal_that_no_clock_enters_gives_the_same_bundle_on_both_ways(
 def test_a_latency_goal_is_met_or_missed_by_what_the_device_measured(
     digits: Digits, tmp_path: Path, named: Target, ssh_server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        report = compress(recipe(digits, tmp_path, "lab", "latency<=0.7x"))
-    except GoalNotMet as missed:  # on a busy machine
-        assert "\n" not in str(missed)
-        return
+    report = compress(recipe(digits, tmp_path, "lab", "latency<=0.7x"))
     bundle = tmp_path / "lab"
     assert report["recovery"]["epochs"]
     assert any(group["channels"] for group in groups(bundle))
