@@ -24,6 +24,7 @@ import onnx
 import pytest
 
 import targets.channel
+from targets.archive import write_agent
 from targets.connection import Connection, connect
 from targets.errors import LinkLost, TargetError
 from targets.target import Target
@@ -445,3 +446,24 @@ def test_no_setting_of_the_devices_clock_matters(server: Server, tmp_path: Path,
         lines = finished(process)
     assert lines.count("session") == 3
     assert [line for line in [*told, *lines[1:]] if line != "session" and "busy" not in line] == []
+
+
+def test_a_host_that_takes_nothing_does_not_hold_an_agent_for_ever(tmp_path: Path) -> None:
+    """Its line is dead, and what is on the way to it fills every buffer: the agent must not wait in a write."""
+    archive, root = tmp_path / "agent.pyz", tmp_path / "root"
+    write_agent(archive)
+    python = hurried(tmp_path, IMPATIENT)
+    with subprocess.Popen(
+        [python, str(archive), "--root", str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as agent:
+        assert agent.stdin is not None
+        assert agent.stdout is not None
+        agent.stdin.write(b'{"id": 1, "verb": "session", "arguments": {}}\n')
+        agent.stdin.flush()
+        folder = Path(json.loads(agent.stdout.readline())["result"]["folder"])
+        (folder / "engine").write_bytes(bytes(4 << 20))
+        asked = {"id": 2, "verb": "fetch", "arguments": {"path": str(folder / "engine")}}
+        agent.stdin.write(json.dumps(asked).encode() + b"\n")
+        agent.stdin.flush()
+        assert agent.wait(20) == 0
+        assert not folder.exists()
