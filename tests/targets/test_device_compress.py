@@ -4,11 +4,11 @@ out here. No time is asserted."""
 import json
 import random
 import sys
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from pipeline.compress import compress
@@ -47,12 +47,20 @@ def groups(bundle: Path) -> list[dict[str, Any]]:
     return list(plan["groups"])
 
 
+def content(engine: Path) -> tuple[list[bytes], list[bytes]]:
+    """Nodes and weights. ONNX Runtime writes nodes that do not wait for each other in one order or another, from one
+    process to the next, wherever it runs."""
+    graph = onnx.load(engine).graph
+    parts = (graph.node, graph.initializer)
+    nodes, weights = ([each.SerializeToString(deterministic=True) for each in part] for part in parts)
+    return sorted(nodes), sorted(weights)
+
+
 def test_a_goal_that_no_clock_enters_gives_the_same_bundle_on_both_ways(
     digits: Digits, tmp_path: Path, named: Target
 ) -> None:
-    reports: dict[str, Any] = {}
     for target in ("local", "lab"):
-        reports[target] = compress(recipe(digits, tmp_path, target, "flops<=0.5x"))
+        compress(recipe(digits, tmp_path, target, "flops<=0.5x"))
     local, far = tmp_path / "local", tmp_path / "lab"
     assert groups(local) == groups(far)
     pictures = {"image": np.load(digits.test)["image"][:16]}
@@ -60,8 +68,7 @@ def test_a_goal_that_no_clock_enters_gives_the_same_bundle_on_both_ways(
         expected = here.run(local / "model.onnx", pictures)["logits"]
         np.testing.assert_allclose(there.run(far / "model.onnx", pictures)["logits"], expected, rtol=1e-4, atol=1e-5)
     assert (local / "model.onnx").read_bytes() == (far / "model.onnx").read_bytes()
-    digests = {sha256((bundle / "engine.onnx").read_bytes()).hexdigest() for bundle in (local, far)}
-    assert len(digests) == 1
+    assert content(local / "engine.onnx") == content(far / "engine.onnx")
 
 
 def test_a_latency_goal_is_met_or_missed_by_what_the_device_measured(
@@ -73,12 +80,12 @@ def test_a_latency_goal_is_met_or_missed_by_what_the_device_measured(
     assert any(group["channels"] for group in groups(bundle))
     with connect(Target("local")) as here, connect(named) as there:
         again = here.build(bundle / "model.onnx", tmp_path / "here")
-        assert again.sha256 == sha256((bundle / "engine.onnx").read_bytes()).hexdigest()
+        assert content(again.path) == content(bundle / "engine.onnx")
         with capsys.disabled():
             sys.stdout.write(f"\nlocal / ssh, the same engine: {in_turns(bundle / 'engine.onnx', here, there)}\n")
         pictures = {"image": np.load(digits.test)["image"][:16]}
         outputs = [side.run(bundle / "engine.onnx", pictures)["logits"] for side in (here, there)]
-        np.testing.assert_array_equal(*outputs)
+        np.testing.assert_array_equal(outputs[0], outputs[1])
     assert ssh_server.left() == []
 
 
@@ -88,6 +95,6 @@ def in_turns(engine: Path, here: Connection, there: Connection, rounds: int = 6)
     for _ in range(rounds):
         for side in order.sample((here, there), 2):
             sessions[side].append(side.time(engine, quick=True))
-    found = ratio(*(Measurement(tuple(taken), side.device) for side, taken in sessions.items()))
+    found = ratio(*(Measurement(tuple(sessions[side]), side.device) for side in (here, there)))
     assert found.low <= found.value <= found.high
     return found

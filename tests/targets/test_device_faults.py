@@ -137,7 +137,8 @@ def whole_files(server: Server) -> list[int]:
 def test_a_link_that_is_lost_within_a_push_is_taken_up_again_and_nothing_half_sent_is_kept(
     server: Server, tmp_path: Path, who: str
 ) -> None:
-    model, told = large(tmp_path / "large.onnx", 60), []
+    model = large(tmp_path / "large.onnx", 60)
+    told: list[str] = []
     with connect(server.target(), tell=told.append) as connection:
         first = server.agents()[0]
 

@@ -181,7 +181,7 @@ DESTINATIONS = ("-oProxyCommand=touch pwned", "-l", "", "a b", "a;b", "$(a)", "a
 def test_what_can_be_no_destination_is_refused_before_anything_runs(
     destination: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote.subprocess, "Popen", None)  # nothing may even be tried
+    monkeypatch.setattr("targets.transports.remote.subprocess.Popen", None)  # nothing may even be tried
     with pytest.raises(BadInput, match="no destination for ssh"), open_link(Target("t", "ssh", address=destination)):
         pass
 
