@@ -95,6 +95,7 @@ def in_turns(engine: Path, here: Connection, there: Connection, rounds: int = 6)
     for _ in range(rounds):
         for side in order.sample((here, there), 2):
             sessions[side].append(side.time(engine, quick=True))
-    found = ratio(*(Measurement(tuple(sessions[side]), side.device) for side in (here, there)))
+    local, far = (Measurement(tuple(sessions[side]), side.device) for side in (here, there))
+    found = ratio(local, far)
     assert found.low <= found.value <= found.high
     return found
