@@ -112,6 +112,7 @@ def path_of(*folders: Path | str) -> str:
     return forced(f'PATH={":".join(map(str, folders))} exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"')
 
 
+@pytest.mark.slow
 def test_a_shell_that_is_silent_for_ever_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "START_S", 1.0)
     with serve(tmp_path, setting=forced("sleep 3600")) as server:
@@ -147,6 +148,7 @@ def interpreter(*versions: str) -> Path:
     pytest.skip(f"no Python {' or '.join(versions)} is installed with pyenv")
 
 
+@pytest.mark.slow
 def test_a_python_that_is_too_old_is_named(tmp_path: Path) -> None:
     old = interpreter("3.6", "3.7")
     with serve(tmp_path, setting=path_of(old.parent, "/usr/bin", "/bin")) as server:
@@ -154,6 +156,7 @@ def test_a_python_that_is_too_old_is_named(tmp_path: Path) -> None:
     assert f"Python 3.8 or newer is needed there; python3 is 3.{old.parts[-3].split('.')[1]}" in str(found)
 
 
+@pytest.mark.slow
 def test_the_oldest_python_that_we_promise_runs_the_agent(tmp_path: Path) -> None:
     oldest = interpreter("3.8")
     with serve(tmp_path, setting=path_of(oldest.parent, "/usr/bin", "/bin")) as server:
@@ -299,6 +302,7 @@ def leave(target: Target) -> None:
     subprocess.run(["ssh", "-F", target.config, path, "-O", "exit", target.address], capture_output=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_device_behind_a_jump_host_is_reached_by_the_users_configuration(shared: Server, tmp_path: Path) -> None:
     target = jumping(shared, tmp_path)
     before = accepted(shared)
