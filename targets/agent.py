@@ -26,7 +26,7 @@ from targets.errors import BadInput, TargetError
 from targets.host import HEARTBEAT_S, Host, HostGone
 from targets.lease import Lease
 from targets.load import choose_cores, read_cores
-from targets.protocol import VERSION, claim_stdout, error_of, send
+from targets.protocol import VERSION, claim_stdout, error_of
 from targets.workers import Worker
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Service:
                 if self._worker is not None and ("error" in answer or verb not in (*REUSABLE, *FILE_VERBS, ABOUT)):
                     self._end_worker()
                 self._cores_before = read_cores()
-                send(self._host.answers, {"id": request["id"], **answer})
+                self._host.send({"id": request["id"], **answer})
         finally:
             self._lease.release()
             self._end_worker()
@@ -114,7 +114,7 @@ class Service:
             self._host.check()
             if time.monotonic() - told > HEARTBEAT_S:
                 told = time.monotonic()
-                send(self._host.answers, {"id": request["id"], "event": {"waiting_for": holder}})
+                self._host.send({"id": request["id"], "event": {"waiting_for": holder}})
 
         self._lease.take(waiting)
 
@@ -147,24 +147,25 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     answers = claim_stdout()
-    host, store, lock = Host(0, answers), None, None
+    host, store = Host(0, answers), None
     if sys.argv[1] == "--root":
         from targets.store import Store  # what only a device that is reached from elsewhere needs
 
-        store = Store(sys.argv[2], own=sys.argv[0])
+        try:
+            store = Store(sys.argv[2], own=sys.argv[0])
+        except OSError as failure:
+            sys.exit(f"Cannot keep files in {sys.argv[2]}: {failure.strerror}.")
         host = Host(0, answers, HOST_PATIENCE_S)
-        folder, lock = store.cache.session()
-        store.folder = folder
+        folder = store.folder
     else:
         folder = sys.argv[1]
     try:
         Service(host, folder, Lease(host_name()), store).serve()
     except (HostGone, BrokenPipeError):
-        pass
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(0)  # what was not taken is not written now either: that would wait as long again
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,20 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from targets import answers
 from targets.channel import Event, digest
 from targets.conditions.regimes import check_regime, regime_doubts
 from targets.device import Device
 from targets.errors import BadInput, CutbackError, LinkLost, TargetError
-from targets.feeds import read_tensors, write_tensors
-from targets.fitting import fitted, inputs_of
+from targets.feeds import write_tensors
+from targets.fitting import fitted, inputs_of, outputs_of, weights_beside
+from targets.foreign_json import shown
 from targets.gauge import write_gauge
-from targets.kernels import Profile, join_kernels
+from targets.kernels import Kernel, Profile, join_kernels
 from targets.measurement import Session
+from targets.outputs import read_outputs
 from targets.protocol import one_line
-from targets.runtimes import Facts, Reads, facts_of
+from targets.runtimes import Facts, facts_of
 from targets.target import Target
 from targets.transports import open_link
 
@@ -31,6 +34,10 @@ SILENCE_S = 180.0
 SILENCE_S_PER_MB = 2.0
 
 GAUGE = "gauge.onnx"
+
+MOST_OUTPUT_BYTES = 1 << 30  # of one run
+MOST_GRAPH_BYTES = 64 << 20  # of what a profile brings back beside the weights, which may have grown by a cast or two
+MOST_TOLD = 200  # characters of a name that another host gave itself
 
 MOST_COPIES = 8  # of models rewritten for the runtime; a profile cuts a network some dozens of times
 
@@ -74,6 +81,7 @@ class Connection:
         self._tell = tell
         self._gauge_file: Path | None = None
         self._copies: dict[tuple[Any, ...], tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
+        self._outputs: tuple[object, list[str] | None] = (None, None)  # of the last model that was run
         facts_of(target.runtime)
         self._line = at_end.enter_context(contextlib.ExitStack())
         self.device = self._open()
@@ -100,10 +108,9 @@ class Connection:
         path = check(model)
         if self._binds(model):
             return inputs_of(path)
-        inputs: list[dict[str, Any]] = self._again(
-            lambda: self._ask("describe", {"model": self._link.put(path)}, limit_s(path))
-        )
-        return inputs
+        told = self._again(lambda: self._ask("describe", {"model": self._link.put(path)}, limit_s(path)))
+        with self._understood():
+            return answers.inputs_from(told)
 
     def build(
         self,
@@ -143,11 +150,11 @@ class Connection:
                 made = f"{self._link.folder}/outputs.npz"
                 arguments = {"model": self._put(engine, given), "feeds": self._link.put(sent), "output": made}
                 self._ask("run", {**arguments, "optimise": optimise}, limit_s(path))
-                self._link.fetch(made, got)
+                self._link.fetch(made, got, MOST_OUTPUT_BYTES)
 
             self._again(work)
             with self._understood():
-                return read_tensors(str(got))
+                return read_outputs(got, self._outputs_of(engine))
 
     def time(
         self, engine: Engine | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, quick: bool = False
@@ -162,7 +169,7 @@ class Connection:
 
         raw = self._again(work)
         with self._understood():
-            return self._of_its_regime(Session.from_dict(raw))
+            return self._of_its_regime(answers.session_from(raw))
 
     def cool(self, on_wait: Callable[[str], None] = lambda line: None) -> bool:
         """Wait on the device until what throttled it has gone back, for a minute at most; whether it has. `on_wait`
@@ -176,7 +183,7 @@ class Connection:
 
         found = self._again(lambda: self._ask("cool", {}, SILENCE_S, show))
         with self._understood():
-            return not found["left"]
+            return not answers.part_of(found, "left")
 
     def profile(
         self,
@@ -198,27 +205,27 @@ class Connection:
         with tempfile.TemporaryDirectory(prefix="cutback-graph-") as folder:
             graph = Path(folder, "graph.onnx")
 
-            def work() -> Any:
+            def work() -> answers.Profiled:
                 made = f"{self._link.folder}/graph.onnx"
                 sent = {"model": self._put(model, shapes), "gauge": self._gauge()}
                 asked = {"shapes": plain(shapes), "runs": runs, "graph": made, "kernels_only": kernels_only}
-                raw = self._ask("profile", {**sent, **asked}, limit_s(path))
-                if raw["kernels"] is not None:
-                    self._link.fetch(made, graph)
-                return raw
+                told = self._ask("profile", {**sent, **asked}, limit_s(path))
+                with self._understood():
+                    profiled = answers.profile_from(told, kernels_only=kernels_only)
+                if profiled.kernels is not None:
+                    self._link.fetch(made, graph, 4 * size_of(path) + MOST_GRAPH_BYTES)
+                return profiled
 
-            with self._understood():
-                raw = self._again(work)
-                gauge_ns = tuple(int(time) for time in raw["gauge_ns"])
-                if raw["kernels"] is None:
-                    session = self._of_its_regime(Session.from_dict(raw["end_to_end"]))
-                    return Profile((), session, self.device, gauge_ns)
-                kernels = join_kernels(self.target.runtime, raw["kernels"], graph, path, plain(shapes))
-                if kernels_only:
-                    together = [sum(run) for run in zip(*(kernel.samples_ns for kernel in kernels), strict=True)]
-                    raw["end_to_end"]["samples_ns"] = together
-                session = self._of_its_regime(Session.from_dict(raw["end_to_end"]))
-                return Profile(kernels, session, self.device, gauge_ns)
+            session, gauge_ns, raw = self._again(work)
+            session = self._of_its_regime(session)
+            kernels: tuple[Kernel, ...] = ()
+            if raw is not None:
+                with self._understood():
+                    kernels = answers.joined(join_kernels(self.target.runtime, raw, graph, path, plain(shapes)))
+            if kernels_only:
+                together = zip(*(kernel.samples_ns for kernel in kernels), strict=True)
+                session = replace(session, samples_ns=tuple(map(sum, together)))
+            return Profile(kernels, session, self.device, gauge_ns)
 
     def _of_its_regime(self, session: Session) -> Session:
         """With the doubt whether the clocks were as the target says. `TargetError` where they were not: a device that
@@ -250,6 +257,16 @@ class Connection:
             self._copies[key] = (copy, folder)
         return self._link.put(self._copies[key][0])
 
+    def _outputs_of(self, model: Engine | Path) -> list[str] | None:
+        """What an ONNX file calls its outputs; None for an engine, which only its runtime reads."""
+        if isinstance(model, Engine) or Path(model).suffix != ".onnx":
+            return None
+        path = Path(model)
+        key = (path.absolute(), path.stat().st_mtime_ns)
+        if self._outputs[0] != key:
+            self._outputs = (key, outputs_of(path))
+        return self._outputs[1]
+
     def _gauge(self) -> str:
         """The gauge's path on the device; written once a connection."""
         if self._gauge_file is None:
@@ -264,10 +281,9 @@ class Connection:
         self._link = self._line.enter_context(open_link(self.target))
         told = self._ask("device", {}, SILENCE_S)
         with self._understood():
-            found = Device.from_dict(told)
-            self._reads = Reads(**told["reads"])
-            self.conditions, self.lock = dict(told["conditions"]), dict(told["lock"])
-            check_regime(self.target.regime, self.lock, self.target.name)
+            found, self._reads = answers.device_from(told)
+            self.conditions, self.lock = answers.conditions_from(told)
+        check_regime(self.target.regime, self.lock, self.target.name)
         return replace(found, regime={**found.regime, "regime": self.target.regime})
 
     def _again(self, work: Callable[[], Found]) -> Found:
@@ -312,7 +328,7 @@ class Connection:
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
         if "waiting_for" in event:
-            self._tell(f"{self.target.name} is busy for {event['waiting_for']}; waiting.")
+            self._tell(f"{self.target.name} is busy for {str(event['waiting_for'])[:MOST_TOLD]}; waiting.")
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
@@ -321,10 +337,11 @@ class Connection:
             yield
         except CutbackError:
             raise
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as failure:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as failure:
+            what = str(failure) if type(failure) is ValueError else f"{type(failure).__name__}: {failure}"
             raise TargetError(
-                f"The agent on {self.target.name} answered with what makes no sense ({type(failure).__name__}: "
-                f"{one_line(str(failure))}). Is that device what you think it is?"
+                f"The agent on {self.target.name} answered with what makes no sense ({one_line(shown(what[:1000]))}). "
+                "Is that device what you think it is?"
             ) from failure
 
 
@@ -355,6 +372,11 @@ def check(model: Engine | Path) -> Path:
 def limit_s(path: Path) -> float:
     """How long a worker may be silent over this model."""
     return SILENCE_S + SILENCE_S_PER_MB * path.stat().st_size / 1e6
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a model, with the weights that lie beside it."""
+    return path.stat().st_size + weights_beside(path)
 
 
 def plain(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:

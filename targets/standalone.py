@@ -10,12 +10,13 @@ the golden input, compared, and timed beside the others in fresh processes.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, NoReturn, Sequence
 
-from targets import agent
+from targets import worker
 from targets.conditions.regimes import check_regime, regime_doubts
 from targets.errors import BadInput, CutbackError, GoalNotMet, RuntimeMissing, TargetError
 from targets.here import Here
@@ -41,7 +42,7 @@ class Parser(argparse.ArgumentParser):
 
 def main() -> None:
     if sys.argv[1:2] == ["--worker"]:
-        agent.main()
+        worker.main(json.loads(sys.argv[2]), [int(core) for core in sys.argv[3].split(",") if core])
         return
     try:
         work(Path(sys.argv[0]).absolute().parent, parsed(sys.argv[1:]))

@@ -5,16 +5,18 @@ It ends as soon as its standard input closes, and dies with its parent.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, TextIO
+from typing import Any, Callable, Iterator, TextIO
 
 from targets import conditions, probe
 from targets.conditions import Observation
@@ -56,7 +58,8 @@ class Verbs:
         return self._load(model, optimise=False).inputs()
 
     def build(self, model: str, output: str, optimise: bool) -> dict[str, Any]:
-        self._runtime.build(model, output, optimise)
+        with room_for(output, of=model):
+            self._runtime.build(model, output, optimise)
         return {"output": output}
 
     def run(self, model: str, feeds: str, output: str, optimise: bool) -> dict[str, Any]:
@@ -125,6 +128,23 @@ def main(setting: dict[str, Any], cores: list[int]) -> None:
             say("result", getattr(verbs, request["verb"])(**request["arguments"]))  # the agent has checked the verb
         except Exception as failure:  # noqa: BLE001 -- the boundary of the process: all goes to the host, by kind
             say("error", error_of(failure))
+
+
+@contextlib.contextmanager
+def room_for(output: str, of: str) -> Iterator[None]:
+    """A runtime whose file does not fit on the disk says anything but that. What failed leaves nothing."""
+    try:
+        yield
+    except Exception as failure:
+        free = shutil.disk_usage(str(Path(output).parent)).free
+        with contextlib.suppress(OSError):
+            Path(output).unlink()
+        if free < Path(of).stat().st_size:
+            raise TargetError(
+                f"The disk there is full: {free / 2**20:.1f} MiB are left in {Path(output).parent}, too little for "
+                f"what is made of {Path(of).name}. Free some, or give the target another folder."
+            ) from failure
+        raise
 
 
 def answer(answers: TextIO, number: int, part: str, content: Any) -> None:
