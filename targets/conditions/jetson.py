@@ -66,7 +66,7 @@ class Jetson(Source):
             if clock["min_khz"] != clock["max_khz"]:
                 seen = f"{name} may go from {clock['min_khz'] / 1e6:.2f} to {clock['max_khz'] / 1e6:.2f} GHz"
                 return Lock(False, seen, HOLD)
-        return Lock(True, "jetson_clocks holds them", HOLD) if clocks else Lock(None, "", HOLD)
+        return Lock(True, "jetson_clocks holds them", HOLD, by_hand=True) if clocks else Lock(None, "", HOLD)
 
 
 def power_mode(root: Path) -> str | None:

@@ -71,7 +71,7 @@ class Nvidia(Source):
         if own is not None and default is not None:
             seen = f"the GPU's application clocks are {own} MHz"
             if own != default:
-                return Lock(True, seen, "")
+                return Lock(True, seen, "", by_hand=True)
             if highest and memory and default < highest:
                 return Lock(False, f"{seen}, their default", f"{base} -ac {memory},{highest}")
         return Lock(None, "the GPU does not tell", f"{base} -lgc {highest},{highest}" if highest else "")

@@ -14,7 +14,8 @@ def check_regime(regime: str, lock: Mapping[str, Any], device: str) -> None:
     `lock`: a `source.Lock` as JSON."""
     if regime == LOCKED and lock.get("held") is False:
         raise TargetError(
-            f"The regime of {device} is locked, and its clocks are not held: {lock['seen']}. Run there: {lock['how']}"
+            f"The regime of {device} is locked, and its clocks are not held: {lock.get('seen')}. "
+            f"Run there: {lock.get('how')}"
         )
 
 
@@ -23,6 +24,8 @@ def regime_doubts(regime: str, lock: Mapping[str, Any]) -> list[str]:
     if regime == LOCKED and held is None:
         hint = f" To hold them, run there: {how}" if how else ""
         return [f"Whether its clocks are held, as its regime says, cannot be read on this device.{hint}"]
-    if regime == AS_SHIPPED and held is True:
-        return [f"Its clocks look held ({lock['seen']}), and its regime is as-shipped. Say regime=locked if they are."]
+    if regime == AS_SHIPPED and held is True and lock.get("by_hand") is True:
+        return [
+            f"Its clocks look held ({lock.get('seen')}), and its regime is as-shipped. Say regime=locked if they are."
+        ]
     return []

@@ -44,11 +44,12 @@ class Findings(NamedTuple):
 
 class Lock(NamedTuple):
     """Whether clocks are held where they are; None: that cannot be read. `seen`: what says so. `how`: the command that
-    holds them on this kind of device."""
+    holds them on this kind of device. `by_hand`: held clocks are not what such a device is delivered with."""
 
     held: Optional[bool]
     seen: str
     how: str
+    by_hand: bool = False
 
 
 class Source(abc.ABC):

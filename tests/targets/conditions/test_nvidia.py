@@ -119,7 +119,7 @@ def test_time_held_down_within_a_session_counts_though_it_is_over(held_ms: int, 
     [
         (
             {"application_sm_mhz": 1200, "default_sm_mhz": 1312},
-            Lock(True, "the GPU's application clocks are 1200 MHz", ""),
+            Lock(True, "the GPU's application clocks are 1200 MHz", "", by_hand=True),
         ),
         (
             {"application_sm_mhz": 1312, "default_sm_mhz": 1312, "max_sm_mhz": 1530, "max_memory_mhz": 877},

@@ -12,7 +12,7 @@ from targets import conditions
 from targets.conditions import Conditions, Observation
 from targets.conditions.cpufreq import HOLD
 from targets.conditions.jetson import power_mode
-from targets.conditions.source import Findings, Place, ask
+from targets.conditions.source import Findings, Lock, Place, ask
 from tests.targets.conditions.trees import BATTERY, PI, THERMAL, Asked, cpufreq, jetson, place, tree
 
 ZONE, COOLING = "sys/class/thermal/thermal_zone0", "sys/class/thermal/cooling_device0"
@@ -76,7 +76,7 @@ def test_a_clock_that_may_fall_with_the_load_is_not_held(tmp_path: Path) -> None
     tree(tmp_path, {**cpufreq(0), **cpufreq(1, "performance")})
     assert conditions.lock_of(conditions.read(place(tmp_path, 1))).held is True
     free = conditions.lock_of(conditions.read(place(tmp_path, 0, 1)))
-    assert free == (False, "cpu0 has the governor schedutil, 0.60 GHz to 2.40 GHz", HOLD)
+    assert free == Lock(False, "cpu0 has the governor schedutil, 0.60 GHz to 2.40 GHz", HOLD)
     tree(tmp_path, cpufreq(0, low=2_400_000))
     assert conditions.lock_of(conditions.read(place(tmp_path, 0, 1))).held is True
     assert conditions.read(place(tmp_path)) == conditions.read(place(tmp_path, 0, 1))  # unpinned: all of them
@@ -155,7 +155,7 @@ def test_jetson_clocks_holds_processor_gpu_and_memory(tmp_path: Path) -> None:
     memory = "sys/kernel/debug/bpmp/debug/clk/emc"
 
     def lock(files: dict[str, object]) -> tuple[bool | None, str, str]:
-        return conditions.lock_of(conditions.read(place(tree(tmp_path, files))))
+        return conditions.lock_of(conditions.read(place(tree(tmp_path, files))))[:3]
 
     how = "sudo jetson_clocks"
     assert lock(jetson()) == (False, "cpu0 may go from 0.73 to 1.73 GHz", how)
