@@ -12,6 +12,7 @@ from targets.target import Target
 TRANSPORTS = {  # name -> module with `open_link(Target) -> context manager of a Link`; imported when asked for
     "local": "targets.transports.local",
     "ssh": "targets.transports.ssh",
+    "adb": "targets.transports.adb",
 }
 
 
