@@ -127,7 +127,7 @@ class Service:
         session = sessions.session(
             plain_ns,
             warm * rounds,
-            ["Plain and profiled runs were in processes of their own, one after the other."],
+            ["Plain and profiled runs were in processes of their own, not in turns."],
             FULL,
         )
         judged = self._judged({**session, "protocol": "in processes"}, before, cores)

@@ -31,6 +31,10 @@ LIBRARIES = "lib*.so"
 NOT_STARTED = (126, 127)  # a shell's words for: not executable, not found
 
 
+class DoesNotStart(TargetError):
+    """A program that is not for this phone, or that lacks a library."""
+
+
 @dataclass(frozen=True)
 class Installed:
     """A program on a phone. `places`: what has to lie beside a model so that it starts (see `Phone.arrange`);
@@ -44,11 +48,11 @@ class Installed:
     mask: str
 
     def run(self, places: Mapping[str, str], words: Sequence[str], limit_s: float, program: str = "program") -> Ran:
-        """`TargetError` where it could not even start."""
+        """`DoesNotStart` where it could not even do that."""
         self.phone.arrange({**self.places, **places})
         ran = self.phone.run([f"./{program}", *words], self.mask, limit_s)
         if ran.status in NOT_STARTED or "CANNOT LINK EXECUTABLE" in ran.said:
-            raise TargetError(
+            raise DoesNotStart(
                 f"{self.phone.adb.name}: the benchmark does not start there (status {ran.status}): {last_words(ran)} "
                 "Build it for this phone's processor, with its libraries (lib*.so) beside it."
             )

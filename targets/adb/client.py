@@ -178,13 +178,21 @@ def ready(name: str, address: str) -> str:
         )
     serial = address or only_one(name)
     if BY_NETWORK.fullmatch(serial):
-        _, said = ask("connect", serial)
-        if "connected to" not in said:
-            raise explain(name, serial, 1, said)
+        connect(name, serial)
     status, said = ask("-s", serial, "get-state")
+    if "offline" in said and BY_NETWORK.fullmatch(serial):  # of a connection that was lost, which adb still holds
+        ask("disconnect", serial)
+        connect(name, serial)
+        status, said = ask("-s", serial, "get-state")
     if status != 0 or said.strip() != "device":
         raise explain(name, serial, status, said)
     return serial
+
+
+def connect(name: str, serial: str) -> None:
+    _, said = ask("connect", serial)
+    if "connected to" not in said:
+        raise explain(name, serial, 1, said)
 
 
 def only_one(name: str) -> str:

@@ -123,7 +123,7 @@ def compare(before: State, after: State, pinned: Sequence[int]) -> tuple[list[st
         voided.append(f"Android's thermal service says that the phone is throttled ({grade}). Let it cool.")
     for core in pinned:
         first, last = before.limits_khz.get(core, 0), after.limits_khz.get(core, 0)
-        if last < CLOCK_DROP * first:
+        if 0 < last < CLOCK_DROP * first:
             voided.append(f"The highest clock of core {core} fell from {first / 1e6:.2f} to {last / 1e6:.2f} GHz.")
             break
     if before.cooling or after.cooling:

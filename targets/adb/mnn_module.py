@@ -50,6 +50,7 @@ class MnnModule(Benchmark):
         self._installed = installed
         self._folder = folder
         self._here = open_mnn(1, {})  # the converter, and what knows the names in its files
+        self._last = "nothing."  # what the program said last
         self._by_kernel: bool | None = None  # whether there is a program for kernel times; None: not asked yet
         assert isinstance(self._here, Mnn)
 

@@ -43,6 +43,7 @@ class PerfTest(Benchmark):
         """`folder`: for our own files here."""
         self._installed = installed
         self._folder = folder
+        self._refusal = "nothing."  # what the program said last
 
     def stack(self) -> dict[str, Any]:
         options = {
