@@ -5,6 +5,7 @@ our constants; everything that varies follows on its standard input, one value a
 """
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ BY_NETWORK = re.compile(r".+:[0-9]+")  # what `adb connect` takes; serials of ca
 ANSWERS_S = 30.0  # for what a living device does at once; adb itself gives up an address after ten
 ASKED_EVERY_S = 0.5
 MOST_BYTES = 64 << 20  # of what a command may print
+ALL_SAID = b"\ncutback: that was all\n"
 
 # What adb says -> what it means. `{}` is the serial.
 MEANINGS = (
@@ -54,6 +56,7 @@ MEANINGS = (
     ("No space left on device", TargetError, "there is no space left on it. Free some"),
     ("doesn't support", TargetError, "its adb is too old. Android 7 or newer is needed"),
     ("error: closed", LinkLost, "the connection was lost"),
+    ("protocol fault", LinkLost, "the connection to the adb server was lost"),
 )  # fmt: skip
 
 
@@ -77,29 +80,48 @@ class Adb:
     ) -> bytes:
         """What the script prints, given these lines. With `beat_s` its input stays open and gets an empty line so often
         until it ends. Its own failures are `TargetError`, those of the way there as adb means them."""
-        if any("\n" in value or "\0" in value for value in given):
-            raise BadInput(f"{next(value for value in given if not value.isprintable())!r} cannot be sent to a phone.")
         with tempfile.TemporaryFile() as printed:
-            lines = "".join(f"{value}\n" for value in given).encode()
-            self._run(["shell", "-T", script], printed, lines, limit_s, beat_s)
-            if printed.tell() > MOST_BYTES:
-                raise TargetError(f"{self.name} answered with more than {MOST_BYTES >> 20} MiB. Is it what you think?")
+            self._say(script, given, printed, MOST_BYTES, limit_s, beat_s)
             printed.seek(0)
             return printed.read()
 
-    def fetch(self, script: str, given: Sequence[str], output: Path, *, limit_s: float) -> None:
+    def fetch(self, script: str, given: Sequence[str], output: Path, *, most_bytes: int, limit_s: float) -> None:
         """As `shell`; what it prints becomes the file."""
-        with output.open("wb") as printed:
-            self._run(
-                ["shell", "-T", script], printed, "".join(f"{value}\n" for value in given).encode(), limit_s, None
-            )
+        with output.open("w+b") as printed:
+            self._say(script, given, printed, most_bytes, limit_s, None)
+
+    def _say(
+        self,
+        script: str,
+        given: Sequence[str],
+        printed: BinaryIO,
+        most_bytes: int,
+        limit_s: float,
+        beat_s: float | None,
+    ) -> None:
+        """`LinkLost` where the script did not get to its end: adb does not tell by its status whether it did."""
+        if any("\n" in value or "\0" in value for value in given):
+            raise BadInput(f"{next(value for value in given if not value.isprintable())!r} cannot be sent to a phone.")
+        lines = "".join(f"{value}\n" for value in given).encode()
+        self._run(["shell", "-T", whole(script)], printed, lines, most_bytes + len(ALL_SAID), limit_s, beat_s)
+        size = printed.seek(0, os.SEEK_END) - len(ALL_SAID)
+        printed.seek(max(size, 0))
+        if printed.read() != ALL_SAID:
+            raise explain(self.name, self.serial, 0, "error: closed")
+        printed.truncate(size)
 
     def push(self, path: Path, remote: str, *, limit_s: float) -> None:
         with tempfile.TemporaryFile() as printed:
-            self._run(["push", str(path.absolute()), remote], printed, b"", limit_s, None)
+            self._run(["push", str(path.absolute()), remote], printed, b"", MOST_BYTES, limit_s, None)
 
     def _run(
-        self, arguments: Sequence[str], printed: BinaryIO, given: bytes, limit_s: float, beat_s: float | None
+        self,
+        arguments: Sequence[str],
+        printed: BinaryIO,
+        given: bytes,
+        most_bytes: int,
+        limit_s: float,
+        beat_s: float | None,
     ) -> None:
         with tempfile.TemporaryFile() as said:
             process = start(["-s", self.serial, *arguments], printed, said)
@@ -110,13 +132,14 @@ class Adb:
                     process.stdin.flush()
                     if beat_s is None:
                         process.stdin.close()
-                self._wait(process, limit_s, beat_s)
+                self._wait(process, limit_s, beat_s, lambda: os.fstat(printed.fileno()).st_size > most_bytes)
+                if os.fstat(printed.fileno()).st_size > most_bytes:
+                    raise TargetError(f"{self.name} sends more than it was asked for. Is it what you think it is?")
             finally:
                 process.kill()
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.close()
                 process.wait()
-            printed.seek(0, 2)
             said.seek(0)
             text = said.read(1 << 16).decode(errors="replace")
             if process.returncode != 0 and arguments[0] == "push":  # which says its errors on the wrong side
@@ -125,7 +148,13 @@ class Adb:
         if process.returncode != 0:
             raise explain(self.name, self.serial, process.returncode, text)
 
-    def _wait(self, process: "subprocess.Popen[bytes]", limit_s: float, beat_s: float | None) -> None:
+    def _wait(
+        self,
+        process: "subprocess.Popen[bytes]",
+        limit_s: float,
+        beat_s: float | None,
+        too_much: Callable[[], bool],
+    ) -> None:
         assert process.stdin is not None
         begun = beaten = time.monotonic()
         while True:
@@ -133,6 +162,8 @@ class Adb:
                 process.wait(ASKED_EVERY_S)
                 return
             self._meanwhile()
+            if too_much():
+                return
             if beat_s is not None and time.monotonic() - beaten > beat_s:
                 beaten = time.monotonic()
                 with contextlib.suppress(BrokenPipeError):
@@ -140,6 +171,11 @@ class Adb:
                     process.stdin.flush()
             if time.monotonic() - begun > limit_s:
                 raise LinkLost(f"{self.name}: nothing came back within {limit_s:.0f} s.")
+
+
+def whole(script: str) -> str:
+    """The script, and the sign that it got to its end."""
+    return f"{script}\nended=$?\necho; echo '{ALL_SAID.decode().strip()}'\nexit \"$ended\"\n"
 
 
 def start(arguments: Sequence[str], printed: BinaryIO, said: BinaryIO) -> "subprocess.Popen[bytes]":
@@ -211,4 +247,6 @@ def explain(name: str, serial: str, status: int, said: str) -> TargetError:
         if sign in said:
             return form(f"{name}: {meaning.format(serial)}.")
     detail = one_line(" ".join(said.splitlines()[-3:]))
+    if said.lstrip().startswith(("error:", "adb: error:")) and "remote" not in said:
+        return LinkLost(f"{name}: adb could not reach it: {detail}")
     return TargetError(f"{name}: a command failed there (status {status})" + (f": {detail}" if detail else "."))

@@ -66,17 +66,21 @@ RENEW = f"""
 {PLACE}
 IFS= read -r token; IFS= read -r holds; IFS= read -r holder
 {RENEWED.strip()} && echo "ours"
-exit 0
+true
+"""
+
+RELEASED = """
+owner=
+{ IFS= read -r until; IFS= read -r its; IFS= read -r owner; } 2>/dev/null <"$lease/owner"
+if [ "$owner" = "$token" ]; then
+  rm -rf "$lease"
+fi
 """
 
 RELEASE = f"""
 {PLACE}
 IFS= read -r token
-owner=
-{{ IFS= read -r until; IFS= read -r its; IFS= read -r owner; }} 2>/dev/null <"$lease/owner"
-if [ "$owner" = "$token" ]; then
-  rm -rf "$lease"
-fi
+{RELEASED}
 """
 
 

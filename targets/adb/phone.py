@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from targets.adb.client import Adb
-from targets.adb.lease import HOLDS_S, PLACE, RENEWED, printable
+from targets.adb.lease import HOLDS_S, PLACE, RELEASED, RENEWED, printable
 from targets.channel import digest
 from targets.errors import BadInput, TargetError
 
@@ -24,6 +24,8 @@ BEAT_S = 5.0  # how often a running program hears that its host lives
 MOST_KIB = 2 << 20  # of files; the shell over there counts in 32 bits
 PUSH_S_PER_MB = 1.0  # of a slow wireless line, and a slow phone's hash
 RUNNING_S = 30.0  # beyond what a program was to take: for the way there and back
+
+FETCH_S = 600.0  # the longest that a file may take on its way back
 
 SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,12}){0,3}")
 NAME = re.compile(r"[^\0\n/]+(/[^\0\n/]+)*")
@@ -78,8 +80,8 @@ while [ "$count" -gt 0 ]; do
 done
 """
 
-# Each line of its input is a sign of life, which renews the lease; the program ends with its input: of a host that is
-# gone, of a cable that was pulled, of a shell that was killed.
+# Each line of its input is a sign of life, which renews the lease. The program ends with its input, and the lease too:
+# of a host that is gone, of a cable that was pulled, of a shell that was killed.
 RUN = f"""
 {PLACE}
 IFS= read -r base; IFS= read -r token; IFS= read -r holds; IFS= read -r holder; IFS= read -r mask; IFS= read -r count
@@ -91,7 +93,7 @@ export LD_LIBRARY_PATH="$PWD/bin" TMPDIR="$PWD" HOME="$PWD" ORT_DISABLE_TELEMETR
 exec 3<&0
 "$@" </dev/null >said 2>&1 3<&- &
 program=$!
-( while IFS= read -r _; do {RENEWED} done; kill -9 "$program" ) <&3 3<&- >/dev/null 2>&1 &
+( while IFS= read -r _; do {RENEWED} done; kill -9 "$program"; {RELEASED} ) <&3 3<&- >/dev/null 2>&1 &
 watcher=$!
 exec 3<&- </dev/null
 wait "$program"
@@ -124,7 +126,7 @@ taskset "$mask" true
 EXECUTABLE = """
 IFS= read -r path
 [ -f "$path" ] && [ -x "$path" ] && sha256sum <"$path"
-exit 0
+true
 """
 
 
@@ -192,12 +194,10 @@ class Phone:
 
     def fetch(self, name: str, output: Path, most_bytes: int) -> None:
         """Bring a file of the folder here; its hash is compared."""
-        self.adb.fetch(
-            SHOW, [self.base, self.token, name], output, limit_s=RUNNING_S + PUSH_S_PER_MB * most_bytes / 1e6
-        )
+        self.adb.fetch(SHOW, [self.base, self.token, name], output, most_bytes=most_bytes, limit_s=FETCH_S)
         told = self.adb.shell(DIGEST, [self.base, self.token, name]).split()
-        if output.stat().st_size > most_bytes or not told or told[0].decode(errors="replace") != digest(output):
-            raise TargetError(f"{name} of {self.adb.name} arrived damaged, or is larger than it can be. Try again.")
+        if not told or told[0].decode(errors="replace") != digest(output):
+            raise TargetError(f"{name} of {self.adb.name} arrived damaged. Try again.")
 
     def pins(self, mask: str) -> bool:
         """Whether programs there can be held on the cores of `mask`."""

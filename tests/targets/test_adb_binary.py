@@ -14,7 +14,7 @@ import pytest
 from targets.adb import client, lease
 from targets.adb import phone as phone_module
 from targets.adb.benchmark import BENCHMARKS
-from targets.adb.client import Adb, ready
+from targets.adb.client import Adb, ready, whole
 from targets.adb.facts import DEVICE, STATE, choose_cores, compare, fingerprint, mask_of, read_facts, read_state
 from targets.adb.mnn_module import KERNEL, MEAN
 from targets.adb.perf_test import TOLD, newest
@@ -31,7 +31,7 @@ from tests.targets.test_adb import X, later, left_over, little_space, refused
 
 pytestmark = pytest.mark.skipif(ADB is None, reason="adb is not installed (Debian: adb)")
 
-CONSTANT = {
+SCRIPTS = {
     *(getattr(phone_module, name) for name in ("OPEN", "HAVE", "KEEP", "CLEAN", "ARRANGE", "RUN", "SHOW", "DIGEST")),
     *(getattr(phone_module, name) for name in ("LIST", "PINS", "EXECUTABLE")),
     lease.TAKE, lease.RENEW, lease.RELEASE, DEVICE, STATE,
@@ -220,7 +220,7 @@ def test_nothing_that_has_a_name_is_part_of_a_command(
     assert by_onnxruntime.time(odd, quick=True).samples_ns
     feeds = {"$(reboot);'\"x": np.array([[-1, 0, 1, 2]], np.float32)}
     assert by_mnn.run(odd, feeds)["y"].tolist() == [[0, 0, 1, 2]]
-    assert set(phone.commands) <= CONSTANT
+    assert set(phone.commands) <= {whole(script) for script in SCRIPTS}
 
 
 @pytest.mark.slow
@@ -302,13 +302,27 @@ def test_a_phone_without_space_for_a_file_says_so(own: Phone, tmp_path: Path) ->
         assert list((own.base / "files").iterdir()) == []
 
 
+def test_a_script_that_was_cut_off_has_not_answered(place: Place) -> None:
+    with pytest.raises(LinkLost, match="the connection was lost"):
+        place.adb.shell("echo half; exit 0", [])  # as adb ends when its server is killed: with nothing wrong
+
+
+def test_what_sends_more_than_it_was_asked_for_is_cut_off(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ASKED_EVERY_S", 0.02)
+    with pytest.raises(TargetError, match="sends more than it was asked for"):
+        place.adb.fetch("cat /dev/zero", [], tmp_path / "zeros", most_bytes=1 << 16, limit_s=60)
+
+
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "a//b", ""])
 def test_a_place_outside_of_the_folder_is_refused(place: Place, name: str) -> None:
     with pytest.raises(BadInput, match="cannot be the name of a file over there"):
         place.arrange({name: ""})
 
 
-def test_a_program_ends_when_the_cable_is_pulled(own: Phone, place: Place, tmp_path: Path) -> None:
+def test_a_program_and_the_lease_end_when_the_cable_is_pulled(own: Phone, place: Place, tmp_path: Path) -> None:
+    lease.PhoneLease(place.adb, place.token, "somebody@somewhere").take(lambda holder: None)
     sleeper = written(tmp_path / "sleeper", "import time\ntime.sleep(600)\n")
     place.arrange({"program": place.store(sleeper)})
     unplugged = later(own.unplug, 0.5)
@@ -316,6 +330,7 @@ def test_a_program_ends_when_the_cable_is_pulled(own: Phone, place: Place, tmp_p
         place.run(["./program"], "", 60)
     unplugged.join()
     assert left_over(own) == []
+    assert not held(own).exists()
     ready("phone", own.serial)
 
 
@@ -341,7 +356,7 @@ def test_what_varies_is_part_of_no_command(own: Phone, place: Place, tmp_path: P
     text.write_text("text", encoding="ascii")
     place.arrange({"program": place.store(program), "a/`id`": place.store(text)})
     assert place.run(["./program", "$(reboot);'\"", "&&"], "", 10) == (0, "text $(reboot);'\" &&\n")
-    assert set(own.commands) <= CONSTANT
+    assert set(own.commands) <= {whole(script) for script in SCRIPTS}
     with pytest.raises(BadInput, match="cannot be sent to a phone"):
         place.run(["./program", "two\nlines"], "", 10)
 
@@ -400,11 +415,11 @@ def test_a_lease_is_renewed_while_a_program_runs(
     mine = lease.PhoneLease(place.adb, place.token, "somebody@somewhere")
     mine.take(lambda holder: None)
     owner = held(own) / "owner"
-    before = owner.stat().st_ino
+    before = owner.stat().st_mtime_ns
     sleeper = written(tmp_path / "sleeper", "import time\ntime.sleep(0.5)\n")
     place.arrange({"program": place.store(sleeper)})
     assert place.run(["./program"], "", 10).status == 0
-    assert owner.stat().st_ino != before
+    assert owner.stat().st_mtime_ns > before
     assert owner.read_text().splitlines()[2:] == [place.token, "somebody@somewhere"]
     mine.release()
 
