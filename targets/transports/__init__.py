@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a target is checked against the table below
 TRANSPORTS = {  # name -> module with `open_link(Target) -> context manager of a Link`; imported when asked for
     "local": "targets.transports.local",
     "ssh": "targets.transports.ssh",
+    "adb": "targets.transports.adb",
 }
 
 MOST_BYTES = 4 << 30  # of a file that comes back; engines are the largest

@@ -23,7 +23,8 @@ from targets.transports.remote import open_remote
 
 # Constant, whatever the target is called; one line of characters that no shell gives a meaning between single quotes.
 PACKED = base64.b64encode(zlib.compress(BOOTSTRAP.encode(), 9)).decode()
-COMMAND = f"exec python3 -c 'import base64,zlib;exec(zlib.decompress(base64.b64decode(\"{PACKED}\")))'"
+PYTHON = f"-c 'import base64,zlib;exec(zlib.decompress(base64.b64decode(\"{PACKED}\")))'"  # arguments of any Python
+COMMAND = f"exec python3 {PYTHON}"
 
 OPTIONS = (
     "BatchMode=yes",
