@@ -65,6 +65,9 @@ class Connection:
         self._at_end = at_end
         self._lower = lower
         self._tell = tell
+        self.place, self.repeated = "", 0  # of a fleet: which device is at the request, how many died over it
+        self._observed: Mapping[str, Any] = {}  # of the device that answered last, where it is not always the same
+        self._ended = False
         self._gauge_file: Path | None = None
         self._copies: dict[tuple[Any, ...], tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
         facts_of(target.runtime)
@@ -188,14 +191,15 @@ class Connection:
 
             with self._understood():
                 raw = self._again(work)
+                device = replace(self.device, observed={**self.device.observed, **self._observed})
                 gauge_ns = tuple(int(time) for time in raw["gauge_ns"])
                 if raw["kernels"] is None:
-                    return Profile((), Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
+                    return Profile((), Session.from_dict(raw["end_to_end"]), device, gauge_ns)
                 kernels = join_kernels(self.target.runtime, raw["kernels"], graph, path, plain(shapes))
                 if kernels_only:
                     together = [sum(run) for run in zip(*(kernel.samples_ns for kernel in kernels), strict=True)]
                     raw["end_to_end"]["samples_ns"] = together
-                return Profile(kernels, Session.from_dict(raw["end_to_end"]), self.device, gauge_ns)
+                return Profile(kernels, Session.from_dict(raw["end_to_end"]), device, gauge_ns)
 
     def _binds(self, model: Engine | Path) -> bool:
         """Whether the model is an ONNX file for a runtime that takes no free dimensions."""
@@ -236,7 +240,8 @@ class Connection:
         with self._understood():
             found = Device.from_dict(told)
             self._reads = Reads(**told["reads"])
-        return replace(found, regime={**found.regime, "regime": self.target.regime})
+        observed = {**found.observed, **self._observed}
+        return replace(found, regime={**found.regime, "regime": self.target.regime}, observed=observed)
 
     def _again(self, work: Callable[[], Found]) -> Found:
         """What `work` gives; where the link is lost meanwhile, over a new one to the same device."""
@@ -247,7 +252,7 @@ class Connection:
                 return work()
             except LinkLost as lost:
                 self._lost = True
-                if pause_s is None:
+                if pause_s is None or self._ended:
                     raise
                 self._tell(f"{lost} Trying again in {pause_s:.0f} s.")
                 time.sleep(pause_s)
@@ -261,7 +266,7 @@ class Connection:
                     f"{self.target.name} came back with another {part.replace('_', ' ')}. What was measured before and "
                     "what would be now do not go together: start again."
                 )
-        for name in ("host", "serial"):
+        for name in ("host", "serial") if self._link.one_device else ():
             if found.observed.get(name) != self.device.observed.get(name):
                 raise TargetError(f"Where {self.target.name} was, another device answers. Look at its address.")
 
@@ -273,9 +278,27 @@ class Connection:
         )
         return result
 
+    def devices(self) -> list[str]:
+        """The names of all that are reached through it."""
+        if self._link.one_device:
+            return [str(self.device.observed.get("host", self.target.name))]
+        found: list[str] = self._again(lambda: self._ask("devices", {}, SILENCE_S))
+        return found
+
+    def interrupt(self) -> None:
+        """From another thread: the request that is waited for ends with `LinkLost`, and so does every other one."""
+        self._ended = True
+        self._link.channel.process.kill()
+
     def _on_event(self, event: Mapping[str, Any]) -> None:
         if "waiting_for" in event:
             self._tell(f"{self.target.name} is busy for {event['waiting_for']}; waiting.")
+        if isinstance(event.get("note"), str):
+            self._tell(f"{self.target.name}: {event['note']}")
+        if "place" in event:
+            self.place, self.repeated = str(event["place"]), int(event["repeated"])
+        if isinstance(event.get("observed"), dict):  # of a fleet: the device that has just answered
+            self._observed = event["observed"]
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from targets.target import Target
 TRANSPORTS = {  # name -> module with `open_link(Target) -> context manager of a Link`; imported when asked for
     "local": "targets.transports.local",
     "ssh": "targets.transports.ssh",
+    "dask": "targets.transports.dask",
 }
 
 
@@ -27,6 +28,7 @@ class Link(abc.ABC):
     pauses_s: tuple[
         float, ...
     ] = ()  # before each further attempt where the link is lost: a device may be starting anew
+    one_device: bool = True  # at the other end; else any of one kind, a request at a time
 
     @abc.abstractmethod
     def put(self, path: Path) -> str:
