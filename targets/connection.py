@@ -3,7 +3,7 @@
 import contextlib
 import json
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,7 +67,7 @@ class Connection:
         self._tell = tell
         self.place, self.repeated = "", 0  # of a fleet: which device is at the request, how many died over it
         self._observed: Mapping[str, Any] = {}  # of the device that answered last, where it is not always the same
-        self._ended = False
+        self._ended = threading.Event()
         self._gauge_file: Path | None = None
         self._copies: dict[tuple[Any, ...], tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
         facts_of(target.runtime)
@@ -234,6 +234,8 @@ class Connection:
     def _open(self) -> Device:
         """A new link in place of the present one, and the device at its other end."""
         self._line.close()
+        if self._ended.is_set():
+            raise LinkLost(f"The connection to {self.target.name} was interrupted. Connect again.")
         self._lost = False
         self._link = self._line.enter_context(open_link(self.target))
         told = self._ask("device", {}, SILENCE_S)
@@ -252,10 +254,10 @@ class Connection:
                 return work()
             except LinkLost as lost:
                 self._lost = True
-                if pause_s is None or self._ended:
+                if pause_s is None or self._ended.is_set():
                     raise
                 self._tell(f"{lost} Trying again in {pause_s:.0f} s.")
-                time.sleep(pause_s)
+                self._ended.wait(pause_s)
         raise AssertionError("the last attempt returns or raises")
 
     def _reopen(self) -> None:
@@ -287,7 +289,7 @@ class Connection:
 
     def interrupt(self) -> None:
         """From another thread: the request that is waited for ends with `LinkLost`, and so does every other one."""
-        self._ended = True
+        self._ended.set()
         self._link.channel.process.kill()
 
     def _on_event(self, event: Mapping[str, Any]) -> None:

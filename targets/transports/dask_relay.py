@@ -4,9 +4,9 @@ side).
     python -m targets.transports.dask_relay
 
 Its first line of input is the setting: `{"address", "tag", "config", "holder", "folder", "python", "patience_s"}`; the
-others are requests as an agent takes them. Which device runs a task, what waits for its turn and what is run again after a device died is
-Dask's business. When the scheduler is lost it ends with `LOST`, when there is no way to use it with `REFUSED`, and one
-line on standard error.
+others are requests as an agent takes them. Which device runs a task, what waits for its turn and what is run again
+after a device died is Dask's business. When the scheduler is lost it ends with `LOST`, when there is no way to use it
+with `REFUSED`, and one line on standard error.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ REFUSED, LOST = 2, 3  # how it ends
 TASK = (Path(__file__).parent / "dask_task.py").read_text(encoding="utf-8")
 CALL = "(lambda space: exec(program, space) or space['perform'](order, files))({})"  # source: any Python reads it
 
-CONNECT_S = 15.0
+CONNECT_S = 5.0
 RETRIES = 2  # of a task whose agent died under it; how many devices may die under one is the scheduler's to say
 POLL_S = 2.0
 SHOWN_EVERY_S = 5.0
@@ -72,8 +72,7 @@ class Relay:
         self._client = client
         self._answers = answers
         self._topic = f"cutback-{uuid.uuid4().hex}"
-        self._kind: dict[str, Any] | None = None  # of the first device that answered
-        self._first = ""  # its name
+        self._kind: dict[str, Any] | None = None  # of the first device that answered, and its name
         self._number = 0
         self._key = self._name = self._address = ""  # of the present task, of the device that runs it
         self._begun, self._repeated, self._heard = False, -1, 0.0
@@ -111,7 +110,7 @@ class Relay:
             "bootstrap": BOOTSTRAP, "asked": self._asked, "verb": request["verb"], "silence_s": request["silence_s"],
             "setting": {part: request[part] for part in ("runtime", "threads", "options")},
             "arguments": request["arguments"], "sent": sent, "made": MADE.get(request["verb"], ""),
-            "expected": self._kind, "topic": self._topic,
+            "expected": {part: self._kind[part] for part in KIND} if self._kind else None, "topic": self._topic,
         }  # fmt: skip
         return order, files, names
 
@@ -251,20 +250,17 @@ class Relay:
     ) -> dict[str, Any]:
         worker = head["worker"]
         if "other" in head:
-            from targets.profiles.key import differences
+            from targets.fleet import check_kind
 
-            found = [str(each) for part in KIND for each in differences(head["other"][part], self._kind[part], part)]
-            raise TargetError(
-                f"{worker} is of another kind than {self._first}, with the same tag {self._setting['tag']}: "
-                f"{one_line('; '.join(found))}. Give its worker a tag of its own (--resources)."
-            )
+            check_kind({**head["other"], "observed": {"worker": worker}}, self._kind or {}, self._setting["tag"])
+            raise TypeError("another kind, and the same")
         if "error" in head:
             error = head["error"]
             for called, name in names.items():
                 error["message"] = error["message"].replace(called, name)
             return {"error": {**error, "message": f"{worker}: {error['message']}"}}
         if request["verb"] == "device" and self._kind is None:
-            self._kind, self._first = {part: head["result"][part] for part in KIND}, worker
+            self._kind = {**{part: head["result"][part] for part in KIND}, "observed": {"worker": worker}}
         observed = {**head["observed"], "worker": worker, "tag": self._setting["tag"]}
         self._say({"observed": {**observed, "began_s": head["began_s"], "ended_s": head["ended_s"]}})
         if made:
@@ -300,17 +296,15 @@ def suffix_of(path: Path) -> str:
     return found
 
 
-@contextlib.contextmanager
-def configured(path: str) -> Iterator[None]:
-    """Dask's own configuration, with the file's over it."""
+def configure(path: str) -> None:
+    """Put the file's settings over Dask's own configuration."""
     if path and not Path(path).is_file():
         raise BadInput(f"There is no file {path}, which the target names as its configuration.")
     try:
         own = dask.config.collect([path], env={}) if path else {}
     except (OSError, ValueError) as failure:
         raise BadInput(f"Cannot read {path}: {one_line(str(failure))}") from failure
-    with dask.config.set(own):
-        yield
+    dask.config.update(dask.config.config, own)
 
 
 async def open_client(address: str) -> Client:
@@ -373,8 +367,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="Sending large graph")  # a task carries its network, which it needs
     status, said = 0, ""
     try:
-        with configured(setting["config"]):
-            asyncio.run(serve(setting, answers))
+        configure(setting["config"])
+        asyncio.run(serve(setting, answers))
     except (asyncio.CancelledError, BrokenPipeError):
         pass
     except Lost as failure:

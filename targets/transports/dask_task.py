@@ -1,5 +1,5 @@
-"""What a Dask worker does for one request of ours: it starts the agent as a child process, gives it the files, asks, and
-brings back what it made (device side).
+"""What a Dask worker does for one request of ours: it starts the agent as a child process, gives it the files, asks,
+and brings back what it made (device side).
 
 The text of this file is the task: it travels with every request and is run there as it stands, so that nothing of ours
 is installed on a device and no bytecode of one Python meets another. Device side: see the package's docstring.
@@ -7,6 +7,7 @@ is installed on a device and no bytecode of one Python meets another. Device sid
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
 HEARTBEAT_S = 5.0
@@ -96,7 +98,7 @@ def work(agent: Agent, order: Message, files: Dict[str, bytes]) -> Tuple[Optiona
         arguments[name] = kept["result"]["path"]
     session, _ = agent.ask("session", {})
     if order["made"]:
-        arguments[order["made"]] = session["result"]["folder"] + "/" + os.path.basename(arguments[order["made"]])
+        arguments[order["made"]] = session["result"]["folder"] + "/" + Path(arguments[order["made"]]).name
     answer, _ = agent.ask(order["verb"], arguments)
     if "error" in answer or not order["made"]:
         return found, part_of(answer), b""
@@ -171,10 +173,8 @@ class Agent:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # what is left of its session
-            except (ProcessLookupError, PermissionError):
-                pass
             self._process.wait()
             self._process.stdout.close()
             self._errors.close()
