@@ -1,12 +1,13 @@
 """Several connections to one fleet, so that its devices work side by side (host side)."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from targets.connection import Connection, Lower, Tell, connect
-from targets.errors import BadInput, TargetError
+from targets.errors import BadInput, LinkLost, TargetError
 from targets.profiles.key import differences
 from targets.protocol import one_line
 from targets.target import Target
@@ -17,6 +18,7 @@ KIND = (
     "regime",
 )  # what all devices of a tag have in common, or their times do not go together
 OPENED_AT_ONCE = 8  # each starts a process here
+PAUSES_S = (1.0, 5.0, 15.0, 30.0, 60.0)  # where a device has answered, and all are gone a moment later
 
 
 @contextlib.contextmanager
@@ -32,13 +34,21 @@ def connect_fleet(
         wanted = count or len(first.devices())
 
         def another(_: int) -> Connection | Exception:
-            own = contextlib.ExitStack()
-            try:
-                opened = own.enter_context(connect(target, lower=lower, tell=tell))
-            except Exception as failure:  # noqa: BLE001 -- raised below, once all that were opened can be closed
-                return failure
-            stack.push(own)
-            return opened
+            for pause_s in (*PAUSES_S, None):
+                own = contextlib.ExitStack()
+                try:
+                    opened = own.enter_context(connect(target, lower=lower, tell=tell))
+                except LinkLost as lost:
+                    if pause_s is None:
+                        return lost
+                    tell(f"{lost} Trying again in {pause_s:.0f} s.")
+                    time.sleep(pause_s)
+                except Exception as failure:  # noqa: BLE001 -- raised below, once all that were opened can be closed
+                    return failure
+                else:
+                    stack.push(own)
+                    return opened
+            raise AssertionError("the last attempt returns")
 
         with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
             found = list(pool.map(another, range(wanted - 1)))

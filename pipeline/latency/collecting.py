@@ -42,12 +42,13 @@ def collect(
                 content = tuple(sorted(plans[number].items()))
                 if sample is not None:
                     found[number] = sample
+                elif content in asked and asked[content] not in found:
+                    same[number] = asked[content]
                 elif number >= wanted:
                     return
-                elif asked.setdefault(content, number) in found or asked[content] == number:
-                    yield number
                 else:
-                    same[number] = asked[content]
+                    asked[content] = number
+                    yield number
 
         taken = 0
         for number, sample in shared_out(missing(), crew, lambda n, by: take(plans[n], by), lambda: show(len(found))):

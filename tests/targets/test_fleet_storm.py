@@ -1,6 +1,7 @@
 """Fleets when things go wrong, each really caused. The devices are stand-ins on this machine, as in test_fleet.py."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -169,6 +170,7 @@ def test_a_storm_leaves_exactly_one_row_of_each_measurement_on_the_right_kind(fl
     database = tmp_path / "throw-away.sqlite"
     ProfileStore(database)
     hosts = [start_host(fleet, name, side, database, tmp_path) for name, side in (("first", 8), ("second", 9))]
+    wait_for(lambda: all((tmp_path / f"{name}.out").stat().st_size for name in ("first", "second")), 60.0)
     killed = kill_at_random(fleet, hosts, random.Random(6))
     for name, host in zip(("first", "second"), hosts, strict=True):
         assert host.wait() == 0, (tmp_path / f"{name}.log").read_text()
@@ -196,7 +198,7 @@ def test_a_storm_leaves_exactly_one_row_of_each_measurement_on_the_right_kind(fl
             if line["observed"]["worker"] == name
         )
         assert spans
-        assert all(end <= begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False))
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
 
 
 def start_host(fleet: Fleet, name: str, side: int, database: Path, folder: Path) -> "subprocess.Popen[bytes]":
