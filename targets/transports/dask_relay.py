@@ -75,7 +75,8 @@ class Relay:
         self._kind: dict[str, Any] | None = None  # of the first device that answered, and its name
         self._number = 0
         self._key = self._name = self._address = ""  # of the present task, of the device that runs it
-        self._begun, self._repeated, self._heard = False, -1, 0.0
+        self._begun, self._begins, self._heard = False, 0, 0.0
+        self._repeated = 0  # tasks that began again, of all requests
         client.subscribe_topic(self._topic, self._hear)
         with tempfile.TemporaryDirectory(prefix="cutback-agent-") as folder:
             archive = Path(folder, "agent.pyz")
@@ -142,7 +143,7 @@ class Relay:
 
     async def _followed(self, future: Any) -> bytes:
         """The future's result, with signs of life meanwhile."""
-        self._key, self._begun, self._address, self._name, self._repeated = future.key, False, "", "", -1
+        self._key, self._begun, self._address, self._name, self._begins = future.key, False, "", "", 0
         self._heard = shown = polled = begin = time.monotonic()
         self._place()
         seen, busy_told = ("", 0.0, begin), False
@@ -234,13 +235,14 @@ class Relay:
         self._heard = time.monotonic()
         if "begun" in message:
             self._begun, self._address, self._name = True, message["worker"], str(message["name"])
-            self._repeated += 1
+            self._begins += 1
+            self._repeated += self._begins > 1
             self._place()
         if "waiting_for" in message:
             self._say({"waiting_for": str(message["waiting_for"])})
 
     def _place(self) -> None:
-        self._say({"place": self._name if self._begun else "", "repeated": max(self._repeated, 0)})
+        self._say({"place": self._name if self._begun else "", "repeated": self._repeated})
 
     def _say(self, event: Mapping[str, Any]) -> None:
         send(self._answers, {"id": self._number, "event": dict(event)})

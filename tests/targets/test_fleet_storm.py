@@ -174,7 +174,9 @@ def test_a_storm_leaves_exactly_one_row_of_each_measurement_on_the_right_kind(fl
     killed = kill_at_random(fleet, hosts, random.Random(6))
     for name, host in zip(("first", "second"), hosts, strict=True):
         assert host.wait() == 0, (tmp_path / f"{name}.log").read_text()
-    lines = [json.loads(line) for name in ("first", "second") for line in (tmp_path / f"{name}.out").open()]
+    lines = [
+        json.loads(line) for name in ("first", "second") for line in (tmp_path / f"{name}.out").read_text().splitlines()
+    ]
     told = [line for line in lines if "session" in line]
     repeated = sum(line["repeated"] for line in lines if "repeated" in line)
     assert killed >= 5
