@@ -10,7 +10,7 @@ from pipeline.latency.table import family_key
 from pipeline.lowering import connect, connect_fleet
 from pipeline.stages.building import needs_rewrites
 from pipeline.stages.opening import groups_to_cut, open_model
-from targets.connection import Connection, Tell
+from targets.connection import Connection, Tell, silent
 from targets.errors import BadInput
 from targets.profiles.borrow import borrowed, open_profiles
 from targets.target import find_target
@@ -29,7 +29,7 @@ def profile(
     fleet: bool = False,
     devices: int | None = None,
     on_progress: Progress | None = None,
-    tell: Tell = lambda line: None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """`kernels`: each place where time goes, uncut. `stairs`: time over width per group. `heldout`: how well plans that
     the fit had not seen were predicted. `built` / `reused`: networks profiled now / read from the database.

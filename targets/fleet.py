@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from targets.connection import Connection, Lower, Tell, connect
+from targets.connection import Connection, Lower, Tell, connect, silent
 from targets.errors import BadInput, LinkLost, TargetError
 from targets.profiles.key import differences
 from targets.protocol import one_line
@@ -23,7 +23,7 @@ PAUSES_S = (1.0, 5.0, 15.0, 30.0, 60.0)  # where a device has answered, and all 
 
 @contextlib.contextmanager
 def connect_fleet(
-    target: Target, count: int | None = None, *, lower: Lower | None = None, tell: Tell = lambda line: None
+    target: Target, count: int | None = None, *, lower: Lower | None = None, tell: Tell = silent
 ) -> Iterator[tuple[Connection, ...]]:
     """As many connections as there are devices with the target's tag just now, or `count`; which device answers which
     is the scheduler's business. `TargetError` where two of them are of two kinds; otherwise as `connect`."""

@@ -3,7 +3,7 @@
 import importlib
 from contextlib import AbstractContextManager
 
-from targets.connection import Connection, Lower, Tell
+from targets.connection import Connection, Lower, Tell, silent
 from targets.connection import connect as connect_to
 from targets.target import Target
 
@@ -12,13 +12,13 @@ LOWERINGS = {  # runtime -> module with `lower(model, output)`; imported when a 
 }
 
 
-def connect(target: Target, *, tell: Tell = lambda line: None) -> AbstractContextManager[Connection]:
+def connect(target: Target, *, tell: Tell = silent) -> AbstractContextManager[Connection]:
     """As `targets.connection.connect`, with what the target's runtime wants compiled from torch on the way."""
     return connect_to(target, lower=lowering(target.runtime), tell=tell)
 
 
 def connect_fleet(
-    target: Target, count: int | None = None, *, tell: Tell = lambda line: None
+    target: Target, count: int | None = None, *, tell: Tell = silent
 ) -> AbstractContextManager[tuple[Connection, ...]]:
     """As `targets.fleet.connect_fleet`, likewise."""
     from targets.fleet import connect_fleet as connect_all

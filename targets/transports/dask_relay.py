@@ -14,288 +14,22 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import threading
-import time
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, TextIO
 
 import dask
-from distributed import Client, KilledWorker, Security
+from distributed import Client, Security
 
-from targets.archive import write_agent
-from targets.bootstrap import BOOTSTRAP
-from targets.cache import SUFFIX
-from targets.channel import digest
 from targets.errors import BadInput, CutbackError, TargetError
 from targets.protocol import claim_stdout, error_of, one_line, send
 from targets.transports.dask_address import check_encrypted
+from targets.transports.dask_requests import Lost, Requests
 
 REFUSED, LOST = 2, 3  # how it ends
-
-TASK = (Path(__file__).parent / "dask_task.py").read_text(encoding="utf-8")
-CALL = "(lambda space: exec(program, space) or space['perform'](order, files))({})"  # source: any Python reads it
-
 CONNECT_S = 5.0
-RETRIES = 2  # of a task whose agent died under it; how many devices may die under one is the scheduler's to say
-POLL_S = 2.0
-SHOWN_EVERY_S = 5.0
-BUSY_S = 10.0  # from which on a person is told that all devices are busy
-NO_DEVICE_S = 600.0  # all devices of a tag may be starting anew
-
-KIND = ("device_class", "stack", "regime")  # what all devices of a tag have to have in common
-SENT = {"describe": ("model",), "build": ("model",), "run": ("model", "feeds"), "time": ("model",),
-        "profile": ("model", "gauge")}  # fmt: skip
-MADE = {"build": "output", "run": "output", "profile": "graph"}
-
-
-NONSENSE = "A device answered with what makes no sense. Is it what you think it is?"
-
-
-class Lost(Exception):
-    """There is no scheduler, or no device, just now."""
-
-
-class Silent(Exception):
-    """A worker that has a task shows no sign of life; the argument is its address."""
-
-
-class Relay:
-    """One request at a time."""
-
-    def __init__(self, setting: Mapping[str, Any], client: Client, answers: TextIO) -> None:
-        self._setting = setting
-        self._client = client
-        self._answers = answers
-        self._topic = f"cutback-{uuid.uuid4().hex}"
-        self._kind: dict[str, Any] | None = None  # of the first device that answered, and its name
-        self._number = 0
-        self._key = self._name = self._address = ""  # of the present task, of the device that runs it
-        self._begun, self._begins, self._heard = False, 0, 0.0
-        self._repeated = 0  # tasks that began again, of all requests
-        client.subscribe_topic(self._topic, self._hear)
-        with tempfile.TemporaryDirectory(prefix="cutback-agent-") as folder:
-            archive = Path(folder, "agent.pyz")
-            write_agent(archive)
-            self._archive = archive.read_bytes()
-            size = {"sha256": digest(archive), "size": len(self._archive)}
-        self._asked = {**size, "holder": setting["holder"], "root": setting["folder"], "python": setting["python"]}
-
-    async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """What goes back beside the request's number."""
-        self._number = request["id"]
-        if request["verb"] == "devices":
-            return {"result": sorted((await self._devices()).values())}
-        if request["verb"] not in ("device", *SENT):
-            raise BadInput(f"A fleet knows no verb {request['verb']!r}. Ask one device, over ssh.")
-        order, files, names = self._order(request)
-        head, made = unpacked(await self._performed(request["verb"], order, files))
-        try:
-            return self._checked(head, made, request, names)
-        except (ValueError, TypeError, LookupError, AttributeError) as failure:
-            raise TargetError(f"{NONSENSE} ({one_line(str(failure))[:80]})") from failure
-
-    def _order(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes], dict[str, str]]:
-        """The order, its files by hash, and how a person calls what the device calls by its hash."""
-        sent, files, names = {}, {"agent": self._archive}, {}
-        for name in SENT.get(request["verb"], ()):
-            if (path := request["arguments"].get(name)) is not None:
-                sent[name] = {"sha256": digest(Path(path)), "suffix": suffix_of(Path(path))}
-                files[sent[name]["sha256"]] = Path(path).read_bytes()
-                names["".join(sent[name].values())] = Path(path).name
-        order = {
-            "bootstrap": BOOTSTRAP, "asked": self._asked, "verb": request["verb"], "silence_s": request["silence_s"],
-            "setting": {part: request[part] for part in ("runtime", "threads", "options")},
-            "arguments": request["arguments"], "sent": sent, "made": MADE.get(request["verb"], ""),
-            "expected": {part: self._kind[part] for part in KIND} if self._kind else None, "topic": self._topic,
-        }  # fmt: skip
-        return order, files, names
-
-    async def _performed(self, verb: str, order: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
-        """What `dask_task.perform` gives. A device that falls silent over it is not asked again."""
-        task = {"program": TASK, "order": json.dumps(order), "files": dict(files)}
-        silent: dict[str, str] = {}
-        while True:
-            others = [address for address in await self._devices() if address not in silent] if silent else None
-            if others == []:
-                names = ", ".join(sorted(silent.values()))
-                raise TargetError(
-                    f"{names} did not answer for {self._setting['patience_s']:.0f} s, and no other device with "
-                    f"{self._setting['tag']} is there. Look at it, or start its worker anew."
-                )
-            future = self._client.submit(
-                eval, CALL, task, key=f"cutback-{verb}-{uuid.uuid4().hex}", pure=False, retries=RETRIES,
-                resources={self._setting["tag"]: 1}, workers=others,
-            )  # fmt: skip
-            try:
-                return await self._followed(future)
-            except Silent as failure:
-                (address,) = failure.args
-                silent[address] = self._name
-                self._say({"note": f"{self._name} does not answer; asking another device."})
-            finally:
-                with contextlib.suppress(OSError):
-                    await future.cancel()
-
-    async def _followed(self, future: Any) -> bytes:
-        """The future's result, with signs of life meanwhile."""
-        self._key, self._begun, self._address, self._name, self._begins = future.key, False, "", "", 0
-        self._heard = shown = polled = begin = time.monotonic()
-        self._place()
-        seen, busy_told = ("", 0.0, begin), False
-        waiting = asyncio.ensure_future(future.result())
-        try:
-            while not waiting.done():
-                await asyncio.wait({waiting}, timeout=POLL_S / 4)
-                now = time.monotonic()
-                if self._client.status != "running":
-                    raise Lost(f"the scheduler at {self._setting['address']} is gone")
-                if now - shown > SHOWN_EVERY_S:
-                    shown = now
-                    self._say({"alive": True})
-                if waiting.done() or now - polled < POLL_S:
-                    continue
-                polled = now
-                seen = await self._looked_up(seen)
-                if not self._begun and not busy_told and now - begin > BUSY_S:
-                    busy_told = True
-                    self._say({"note": f"all devices with {self._setting['tag']} are busy; waiting."})
-            return bytes(waiting.result())
-        except (CancelledError, asyncio.CancelledError) as failure:
-            if self._client.status == "running" and not waiting.done():
-                raise  # this process is to end
-            raise Lost(f"the scheduler at {self._setting['address']} was started anew") from failure
-        except KilledWorker as failure:
-            raise TargetError(
-                f"Each device that was given this died over it, the last one was {failure.last_worker.name}. Look at "
-                "what its kernel says of memory (dmesg), or try a smaller network."
-            ) from failure
-        finally:
-            waiting.cancel()
-
-    async def _looked_up(self, seen: tuple[str, float, float]) -> tuple[str, float, float]:
-        """Where the task is, by the scheduler. `seen`: (address, last sign of life there, when we learned of it)."""
-        workers = (await self._identity())["workers"]
-        place = [address for address, keys in (await self._client.processing()).items() if self._key in keys]
-        now = time.monotonic()
-        if not place:
-            self._begun = False
-            self._place()
-            await self.wait_for_device(NO_DEVICE_S)
-            return "", 0.0, now
-        (address,) = place
-        if self._begun and self._address != address:
-            self._begun = False  # it died, and the next one has not begun
-            self._place()
-        last = float(workers[address]["last_seen"]) if address in workers else 0.0
-        if seen[:2] != (address, last):
-            seen = (address, last, now)
-        if now - seen[2] > self._setting["patience_s"] or (
-            self._begun and now - self._heard > self._setting["patience_s"]
-        ):
-            self._name = str(workers[address]["name"]) if address in workers else self._name
-            raise Silent(address)
-        return seen
-
-    async def wait_for_device(self, limit_s: float) -> None:
-        """Until a device with the tag is there. `Lost` after `limit_s`."""
-        end, told = time.monotonic() + limit_s, False
-        while not await self._devices():
-            if time.monotonic() >= end:
-                raise Lost(none_with(self._setting["tag"], await self._identity()))
-            if not told:
-                told = True
-                self._say({"note": f"no device with {self._setting['tag']} is connected; waiting for one."})
-            self._say({"alive": True})
-            await asyncio.sleep(POLL_S)
-            if self._client.status != "running":
-                raise Lost(f"the scheduler at {self._setting['address']} is gone")
-
-    async def _devices(self) -> dict[str, str]:
-        """Names by address of all workers with the tag."""
-        tag, workers = self._setting["tag"], (await self._identity())["workers"]
-        return {address: str(each["name"]) for address, each in workers.items() if each["resources"].get(tag, 0) >= 1}
-
-    async def _identity(self) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = await self._client.scheduler.identity(n_workers=-1)
-        except OSError as failure:
-            raise Lost(f"the scheduler at {self._setting['address']} is gone") from failure
-        return found
-
-    def _hear(self, event: tuple[float, Any]) -> None:
-        """An event of a task."""
-        _, message = event
-        if not isinstance(message, dict) or message.get("key") != self._key:
-            return
-        self._heard = time.monotonic()
-        if "begun" in message:
-            self._begun, self._address, self._name = True, message["worker"], str(message["name"])
-            self._begins += 1
-            self._repeated += self._begins > 1
-            self._place()
-        if "waiting_for" in message:
-            self._say({"waiting_for": str(message["waiting_for"])})
-
-    def _place(self) -> None:
-        self._say({"place": self._name if self._begun else "", "repeated": self._repeated})
-
-    def _say(self, event: Mapping[str, Any]) -> None:
-        send(self._answers, {"id": self._number, "event": dict(event)})
-
-    def _checked(
-        self, head: dict[str, Any], made: bytes, request: Mapping[str, Any], names: Mapping[str, str]
-    ) -> dict[str, Any]:
-        worker = head["worker"]
-        if "other" in head:
-            from targets.fleet import check_kind
-
-            check_kind({**head["other"], "observed": {"worker": worker}}, self._kind or {}, self._setting["tag"])
-            raise TypeError("another kind, and the same")
-        if "error" in head:
-            error = head["error"]
-            for called, name in names.items():
-                error["message"] = error["message"].replace(called, name)
-            return {"error": {**error, "message": f"{worker}: {error['message']}"}}
-        if request["verb"] == "device" and self._kind is None:
-            self._kind = {**{part: head["result"][part] for part in KIND}, "observed": {"worker": worker}}
-        observed = {**head["observed"], "worker": worker, "tag": self._setting["tag"]}
-        self._say({"observed": {**observed, "began_s": head["began_s"], "ended_s": head["ended_s"]}})
-        if made:
-            Path(request["arguments"][MADE[request["verb"]]]).write_bytes(made)
-        return {"result": head["result"]}
-
-
-def unpacked(answer: bytes) -> tuple[dict[str, Any], bytes]:
-    """The head of a task's answer, and the file. `TargetError` where it is none."""
-    line, _, made = answer.partition(b"\n")
-    try:
-        head = json.loads(line)
-        if not isinstance(head["worker"], str) or not ({"result", "error", "other"} & set(head)):
-            raise TypeError("neither a result nor an error")
-    except (ValueError, TypeError, LookupError, RecursionError) as failure:
-        raise TargetError(NONSENSE) from failure
-    return head, made
-
-
-def none_with(tag: str, identity: Mapping[str, Any]) -> str:
-    tags = sorted({each for worker in identity["workers"].values() for each in worker["resources"]})
-    there = f"There are: {', '.join(tags)}" if tags else "There are none with any"
-    return f'no worker with the tag {tag} has joined the scheduler. {there}. Start one with --resources "{tag}=1"'
-
-
-def suffix_of(path: Path) -> str:
-    """As much of the end of its name as the device's cache takes."""
-    found = ""
-    for suffix in reversed(path.suffixes):
-        if not SUFFIX.fullmatch(suffix + found):
-            break
-        found = suffix + found
-    return found
 
 
 def configure(path: str) -> None:
@@ -345,8 +79,8 @@ async def serve(setting: Mapping[str, Any], answers: TextIO) -> None:
 
     client = await open_client(setting["address"])
     try:
-        relay = Relay(setting, client, answers)
-        await relay.wait_for_device(0.0)
+        requests = Requests(setting, client, answers)
+        await requests.wait_for_device(0.0)
         send(answers, {"ready": True})
         threading.Thread(target=read, daemon=True).start()
         while True:
@@ -354,7 +88,7 @@ async def serve(setting: Mapping[str, Any], answers: TextIO) -> None:
                 continue
             request = json.loads(line)
             try:
-                answer = await relay.answer(request)
+                answer = await requests.answer(request)
             except (CutbackError, OSError) as failure:
                 answer = {"error": error_of(failure)}
             send(answers, {"id": request["id"], **answer})

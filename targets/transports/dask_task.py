@@ -81,6 +81,9 @@ def work(agent: Agent, order: Message, files: Dict[str, bytes]) -> Tuple[Optiona
     """(the device, the answer, what was made)"""
     if agent.refusal:
         return None, {"error": {"kind": "target", "message": agent.refusal}}, b""
+    if order["verb"] in ("about", "clean"):
+        answer, _ = agent.ask(order["verb"], {})
+        return None, part_of(answer), b""
     device, _ = agent.ask("device", {})
     if "error" in device or order["verb"] == "device":
         return device.get("result"), part_of(device), b""

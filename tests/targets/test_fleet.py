@@ -14,6 +14,7 @@ from targets.errors import BadInput, LinkLost, TargetError
 from targets.fleet import connect_fleet
 from targets.target import Target
 from targets.transports.dask_address import check_encrypted
+from targets.upkeep import ask_about, clean
 from tests.targets.fleet import SETTINGS, Fleet, NoFleet, serve, write_certificates
 from tests.targets.test_faults import wait_for
 
@@ -66,6 +67,16 @@ def test_errors_name_the_device_and_the_users_own_file(device: Connection, tmp_p
     (tmp_path / "broken.onnx").write_text("This is no model.")
     with pytest.raises(BadInput, match=r"^small-1: [^\n]*broken\.onnx"):
         device.time(tmp_path / "broken.onnx")
+
+
+def test_a_fleets_devices_are_looked_at_and_cleaned_with_no_runtime(fleet: Fleet, device: Connection) -> None:
+    told = ask_about(fleet.target("small"))
+    assert told.keeps
+    assert told.sha256
+    cleaned = clean(fleet.target("small"))
+    assert cleaned is not None
+    assert cleaned.removed > 0
+    assert not list((fleet.folder / "small-1.cache" / "cutback" / "files").iterdir())
 
 
 def test_a_tag_that_no_worker_has_is_one_line_that_names_those_there_are(fleet: Fleet) -> None:
