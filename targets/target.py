@@ -32,9 +32,9 @@ class Target:
     options: Mapping[str, Any] = field(default_factory=dict)
     address: str = ""
     config: str = ""
-    tag: str = ""
     python: str = ""
     folder: str = ""
+    tag: str = ""
 
 
 BUILT_IN = tuple(Target(name, runtime=runtime) for name, runtime in LOCAL.items())

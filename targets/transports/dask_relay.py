@@ -80,7 +80,7 @@ async def serve(setting: Mapping[str, Any], answers: TextIO) -> None:
     client = await open_client(setting["address"])
     try:
         requests = Requests(setting, client, answers)
-        await requests.wait_for_device(0.0)
+        await requests.check_device()
         send(answers, {"ready": True})
         threading.Thread(target=read, daemon=True).start()
         while True:

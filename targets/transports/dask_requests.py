@@ -6,7 +6,7 @@ import json
 import tempfile
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, TextIO
@@ -59,6 +59,8 @@ class Requests:
         self._number = 0
         self._key = self._name = self._address = ""  # of the present task, of the device that runs it
         self._begun, self._begins, self._heard = False, 0, 0.0
+        self._seen = ("", 0.0, 0.0)  # address, the scheduler's last sign of life from there, when we learned of it
+        self._alone_since: float | None = None  # no device has the tag
         self._repeated = 0  # tasks that began again, of all requests
         client.subscribe_topic(self._topic, self._hear)
         with tempfile.TemporaryDirectory(prefix="cutback-agent-") as folder:
@@ -76,26 +78,25 @@ class Requests:
         if request["verb"] not in (*ALONE, "device", *SENT):
             known = ", ".join((*ALONE, "device", *SENT))
             raise BadInput(f"A fleet knows no verb {request['verb']!r}. It has: {known}.")
-        if request["verb"] == "clean":
-            return await self._cleaned(request)
         order, files, names = self._order(request)
-        head, made = unpacked(await self._performed(request["verb"], order, files))
         try:
+            if request["verb"] == "clean":
+                return await self._cleaned(order, files)
+            head, made = unpacked(await self._performed(request["verb"], order, files))
             return self._checked(head, made, request, names)
         except (ValueError, TypeError, LookupError, AttributeError) as failure:
             raise TargetError(f"{NONSENSE} ({one_line(str(failure))[:80]})") from failure
 
-    async def _cleaned(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    async def _cleaned(self, order: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
         """What went from all devices together."""
-        order, files, _ = self._order(request)
         all_of = []
         for address in await self._devices():
-            head, _ = unpacked(await self._performed(request["verb"], order, files, [address]))
+            head, _ = unpacked(await self._performed("clean", order, files, [address]))
             if "error" in head:
                 return {"error": head["error"]}
             all_of.append(head["result"])
         went = {part: sum(int(each[part]) for each in all_of) for part in ("removed", "left")}
-        return {"result": {"root": all_of[0]["root"], **went}} if all_of else {"result": {"root": "", **went}}
+        return {"result": {"root": all_of[0]["root"] if all_of else "", **went}}
 
     def _order(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes], dict[str, str]]:
         """The order, its files by hash, and how a person calls what the device calls by its hash."""
@@ -146,8 +147,8 @@ class Requests:
         """The future's result, with signs of life meanwhile."""
         self._key, self._begun, self._address, self._name, self._begins = future.key, False, "", "", 0
         self._heard = shown = polled = begin = time.monotonic()
+        self._seen, self._alone_since, busy_told = ("", 0.0, begin), None, False
         self._place()
-        seen, busy_told = ("", 0.0, begin), False
         waiting = asyncio.ensure_future(future.result())
         try:
             while not waiting.done():
@@ -161,72 +162,73 @@ class Requests:
                 if waiting.done() or now - polled < POLL_S:
                     continue
                 polled = now
-                seen = await self._looked_up(seen)
-                if not self._begun and not busy_told and now - begin > BUSY_S:
+                await self._look_up(now)
+                if not (self._begun or busy_told or self._alone_since) and now - begin > BUSY_S:
                     busy_told = True
                     self._say({"note": f"all devices with {self._setting['tag']} are busy; waiting."})
-            return bytes(waiting.result())
-        except (CancelledError, asyncio.CancelledError) as failure:
-            if self._client.status == "running" and not waiting.done():
-                raise  # this process is to end
-            raise Lost(f"the scheduler at {self._setting['address']} was started anew") from failure
-        except KilledWorker as failure:
+            return self._result(waiting)
+        finally:
+            waiting.cancel()
+
+    def _result(self, waiting: "asyncio.Future[Any]") -> bytes:
+        failure = None if waiting.cancelled() else waiting.exception()
+        if waiting.cancelled() or isinstance(failure, CancelledError):
+            raise Lost(f"the scheduler at {self._setting['address']} was started anew")
+        if isinstance(failure, KilledWorker):
             raise TargetError(
                 f"Each device that was given this died over it, the last one was {failure.last_worker.name}. Look at "
                 "what its kernel says of memory (dmesg), or try a smaller network."
             ) from failure
-        finally:
-            waiting.cancel()
+        if failure is not None:
+            raise TargetError(f"{self._name}, the last one that was asked: {one_line(str(failure))}") from failure
+        return bytes(waiting.result())
 
-    async def _looked_up(self, seen: tuple[str, float, float]) -> tuple[str, float, float]:
-        """Where the task is, by the scheduler. `seen`: (address, last sign of life there, when we learned of it)."""
+    async def _look_up(self, now: float) -> None:
+        """Where the task is, by the scheduler. `Silent` where a worker has it and does not show itself."""
         workers = (await self._identity())["workers"]
-        place = [address for address, keys in (await self._client.processing()).items() if self._key in keys]
-        now = time.monotonic()
+        place = [
+            address for address, keys in (await self._told(self._client.processing())).items() if self._key in keys
+        ]
+        if place != [self._address] and self._begun:
+            self._begun = False  # it died, or is done, and the next one has not begun
+            self._place()
         if not place:
-            self._begun = False
-            self._place()
-            await self.wait_for_device(NO_DEVICE_S)
-            return "", 0.0, now
-        (address,) = place
-        if self._begun and self._address != address:
-            self._begun = False  # it died, and the next one has not begun
-            self._place()
+            self._seen = ("", 0.0, now)
+            if with_tag(self._setting["tag"], workers):
+                self._alone_since = None
+            elif self._alone_since is None:
+                self._alone_since = now
+                self._say({"note": f"no device with {self._setting['tag']} is connected; waiting for one."})
+            elif now - self._alone_since > NO_DEVICE_S:
+                raise Lost(none_with(self._setting["tag"], workers))
+            return
+        (address,), self._alone_since = place, None
         last = float(workers[address]["last_seen"]) if address in workers else 0.0
-        if seen[:2] != (address, last):
-            seen = (address, last, now)
-        if now - seen[2] > self._setting["patience_s"] or (
-            self._begun and now - self._heard > self._setting["patience_s"]
-        ):
+        if self._seen[:2] != (address, last):
+            self._seen = (address, last, now)
+        patience_s = self._setting["patience_s"]
+        if now - self._seen[2] > patience_s or (self._begun and now - self._heard > patience_s):
             self._name = str(workers[address]["name"]) if address in workers else self._name
             raise Silent(address)
-        return seen
 
-    async def wait_for_device(self, limit_s: float) -> None:
-        """Until a device with the tag is there. `Lost` after `limit_s`."""
-        end, told = time.monotonic() + limit_s, False
-        while not await self._devices():
-            if time.monotonic() >= end:
-                raise Lost(none_with(self._setting["tag"], await self._identity()))
-            if not told:
-                told = True
-                self._say({"note": f"no device with {self._setting['tag']} is connected; waiting for one."})
-            self._say({"alive": True})
-            await asyncio.sleep(POLL_S)
-            if self._client.status != "running":
-                raise Lost(f"the scheduler at {self._setting['address']} is gone")
+    async def check_device(self) -> None:
+        """`Lost` where no device has the tag."""
+        if not await self._devices():
+            raise Lost(none_with(self._setting["tag"], (await self._identity())["workers"]))
 
     async def _devices(self) -> dict[str, str]:
         """Names by address of all workers with the tag."""
-        tag, workers = self._setting["tag"], (await self._identity())["workers"]
-        return {address: str(each["name"]) for address, each in workers.items() if each["resources"].get(tag, 0) >= 1}
+        return with_tag(self._setting["tag"], (await self._identity())["workers"])
 
     async def _identity(self) -> dict[str, Any]:
+        found: dict[str, Any] = await self._told(self._client.scheduler.identity(n_workers=-1))
+        return found
+
+    async def _told(self, question: Awaitable[Any]) -> Any:
         try:
-            found: dict[str, Any] = await self._client.scheduler.identity(n_workers=-1)
+            return await question
         except OSError as failure:
             raise Lost(f"the scheduler at {self._setting['address']} is gone") from failure
-        return found
 
     def _hear(self, event: tuple[float, Any]) -> None:
         """An event of a task."""
@@ -237,7 +239,9 @@ class Requests:
         if "begun" in message:
             self._begun, self._address, self._name = True, message["worker"], str(message["name"])
             self._begins += 1
-            self._repeated += self._begins > 1
+            if self._begins > 1:
+                self._repeated += 1
+                self._say({"note": f"the device that was at it is lost; {self._name} does it now."})
             self._place()
         if "waiting_for" in message:
             self._say({"waiting_for": str(message["waiting_for"])})
@@ -285,8 +289,13 @@ def unpacked(answer: bytes) -> tuple[dict[str, Any], bytes]:
     return head, made
 
 
-def none_with(tag: str, identity: Mapping[str, Any]) -> str:
-    tags = sorted({each for worker in identity["workers"].values() for each in worker["resources"]})
+def with_tag(tag: str, workers: Mapping[str, Any]) -> dict[str, str]:
+    """Names by address."""
+    return {address: str(each["name"]) for address, each in workers.items() if each["resources"].get(tag, 0) >= 1}
+
+
+def none_with(tag: str, workers: Mapping[str, Any]) -> str:
+    tags = sorted({each for worker in workers.values() for each in worker["resources"]})
     there = f"There are: {', '.join(tags)}" if tags else "There are none with any"
     return f'no worker with the tag {tag} has joined the scheduler. {there}. Start one with --resources "{tag}=1"'
 

@@ -28,12 +28,7 @@ BLOCK = 1 << 16
 Message = Dict[str, Any]
 
 
-class Unwanted(Exception):
-    """Whoever asked is gone, or no longer wants it."""
-
-
-class AgentGone(Exception):
-    """Dask asks again, here or elsewhere: see `retries`."""
+# What ends a task without an answer is a RuntimeError, which every Python knows: Dask asks again, here or elsewhere.
 
 
 def perform(order_text: str, files: Dict[str, bytes]) -> bytes:
@@ -59,7 +54,7 @@ def perform(order_text: str, files: Dict[str, bytes]) -> bytes:
     def check() -> None:
         task = worker.state.tasks.get(key)
         if worker.status.name != "running" or task is None or task.state != "executing":
-            raise Unwanted("Nobody waits for this any more.")
+            raise RuntimeError("Nobody waits for this any more.")
 
     def show(event: Message) -> None:
         worker.log_event(order["topic"], {"key": key, "name": str(worker.name), **event})
@@ -109,7 +104,7 @@ def work(agent: Agent, order: Message, files: Dict[str, bytes]) -> Tuple[Optiona
     if "error" in told:  # nothing was made: the result says why
         return found, part_of(answer), b""
     if hashlib.sha256(made).hexdigest() != told["result"]["sha256"]:
-        raise AgentGone("What the agent made arrived damaged.")
+        raise RuntimeError("What the agent made arrived damaged.")
     return found, part_of(answer), made
 
 
@@ -159,7 +154,7 @@ class Agent:
         while True:
             message = self._message()
             if message.get("id") != self._number:
-                raise AgentGone("The agent answered something else than it was asked.")
+                raise RuntimeError("The agent answered something else than it was asked.")
             if "payload" in message:
                 made = self._take(message["payload"])
             elif "event" not in message:
@@ -190,7 +185,7 @@ class Agent:
                 view = view[self._process.stdin.write(view[:BLOCK]) or 0 :]
                 self._tick()
         except BrokenPipeError:
-            raise AgentGone(self._ended()) from None
+            raise RuntimeError(self._ended()) from None
 
     def _message(self) -> Message:
         while b"\n" not in self._buffer:
@@ -215,10 +210,10 @@ class Agent:
         while not select.select([self._process.stdout], [], [], 0.5)[0]:
             self._tick()
             if time.monotonic() - self._heard > SILENCE_S:
-                raise AgentGone("The agent said nothing for %.0f s." % SILENCE_S)
+                raise RuntimeError("The agent said nothing for %.0f s." % SILENCE_S)
         data = os.read(self._process.stdout.fileno(), BLOCK)
         if not data:
-            raise AgentGone(self._ended())
+            raise RuntimeError(self._ended())
         self._heard = time.monotonic()
         self._buffer += data
         self._tick()

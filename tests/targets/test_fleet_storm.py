@@ -59,7 +59,8 @@ def busy_agents(fleet: Fleet, name: str) -> list[int]:
 
 def test_a_device_dies_over_a_request_and_another_one_answers(fleet: Fleet, tmp_path: Path) -> None:
     model = saved(slow(), tmp_path / "slow.onnx")
-    with connect(fleet.target("small")) as opened:
+    told: list[str] = []
+    with connect(fleet.target("small"), tell=told.append) as opened:
         killed: list[str] = []
         agents: list[int] = []
 
@@ -74,6 +75,7 @@ def test_a_device_dies_over_a_request_and_another_one_answers(fleet: Fleet, tmp_
         killer.join()
         assert profile.device.observed["worker"] in {"small-1", "small-2"} - set(killed)
         assert opened.repeated == 1
+        assert told == [f"lab: the device that was at it is lost; {profile.device.observed['worker']} does it now."]
         wait_for(lambda: not any(alive(agent) for agent in agents))
 
 
