@@ -91,7 +91,8 @@ def test_two_kinds_under_one_tag_are_refused_by_name(fleet: Fleet) -> None:
 
 
 def test_a_scheduler_that_is_started_anew_is_found_again(fleet: Fleet, tmp_path: Path) -> None:
-    model, told = saved(slow(), tmp_path / "slow.onnx"), []
+    model = saved(slow(), tmp_path / "slow.onnx")
+    told: list[str] = []
     with connect(fleet.target("large"), tell=told.append) as opened:
 
         def restart() -> None:
@@ -115,7 +116,8 @@ def test_a_device_that_never_answers_is_passed_over(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets.transports.dask, "PATIENCE_S", 6.0)
-    model, told = saved(slow(), tmp_path / "slow.onnx"), []
+    model = saved(slow(), tmp_path / "slow.onnx")
+    told: list[str] = []
     with connect(fleet.target("small"), tell=told.append) as opened:
         stopper = stop_at_work(fleet, opened.devices())
         profile = opened.profile(model, runs=9)
