@@ -3,6 +3,7 @@
 It is one constant text, passed to `python3 -c`: no name and no path of anybody's is ever part of a command line over
 there. It reads one line of JSON, `{"root", "python", "holder", "sha256", "size"}`, answers with one, takes the agent's
 archive where the device has none of that hash yet, and becomes the agent, which goes on with the same input and output.
+A host that says nothing for a minute is gone.
 
     root     folder of our own on the device; "" is its user's cache
     python   the interpreter that has the runtime; "" is the one that runs this
@@ -12,15 +13,20 @@ archive where the device has none of that hash yet, and becomes the agent, which
 # Understood by every Python 3, so that one that is too old says so instead of showing a syntax error. Input is read
 # without a buffer: what follows belongs to the agent.
 BOOTSTRAP = r"""
-import hashlib, json, os, sys
+import fcntl, hashlib, json, os, signal, sys
+
+def read(most):
+    signal.alarm(60)
+    got = os.read(0, most)
+    signal.alarm(0)
+    if not got:
+        sys.exit(0)
+    return got
 
 def line():
     got = b""
     while not got.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            sys.exit(0)
-        got += byte
+        got += read(1)
     return json.loads(got.decode())
 
 def say(**answer):
@@ -33,11 +39,32 @@ def digest(path):
             found.update(block)
     return found.hexdigest()
 
+def receive(part, left):
+    failure = None
+    with open(part, "xb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            while left:
+                block = read(min(left, 1 << 16))
+                left -= len(block)
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            failure = error
+            while left:
+                left -= len(read(min(left, 1 << 16)))
+            os.ftruncate(file.fileno(), 0)
+    if failure:
+        raise failure
+
 def main():
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
     asked = line()
     if sys.version_info < (3, 8):
         return say(error="Python 3.8 or newer is needed there; python3 is {}.{}".format(*sys.version_info))
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    global root
     root = os.path.abspath(os.path.expanduser(asked["root"] or os.path.join(cache, "cutback")))
     folder = os.path.join(root, "agents")
     path = os.path.join(folder, asked["sha256"] + ".pyz")
@@ -48,16 +75,7 @@ def main():
         say(have=False)
         part = "{}.{}.part".format(path, os.urandom(8).hex())
         try:
-            with open(part, "xb") as file:
-                left = asked["size"]
-                while left:
-                    block = os.read(0, min(left, 1 << 16))
-                    if not block:
-                        sys.exit(0)
-                    left -= len(block)
-                    file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
+            receive(part, asked["size"])
             if digest(part) != asked["sha256"]:
                 return say(error="The agent arrived damaged. Try again.")
             os.replace(part, path)
@@ -66,14 +84,19 @@ def main():
                 os.unlink(part)
     os.environ["CUTBACK_HOLDER"] = asked["holder"]
     python = os.path.expanduser(asked["python"]) or sys.executable
+    if not os.access(python, os.X_OK):
+        found = "Cannot start {}: it is no program there. Give the path of a Python 3.8 or newer."
+        return say(error=found.format(python))
     say(have=True)
     try:
         os.execv(python, [python, path, "--root", root])
     except OSError as failure:
-        say(error="Cannot start {}: {}".format(python, failure.strerror))
+        sys.exit("Cannot start {}: {}.".format(python, failure.strerror))
 
+root = ""
 try:
     main()
 except OSError as failure:
-    say(error="{}: {}".format(failure.filename or "Cannot write", failure.strerror))
+    say(error="Cannot keep the agent in {}: {}. Free space there, or give the target another folder.".format(
+        failure.filename or root, failure.strerror))
 """

@@ -1,31 +1,44 @@
 """Channel: requests to an agent and its answers, over the standard input and output of a process (host side).
 
-What comes from there is not trusted: lines have a longest length, files a largest size, texts lose their control
-characters, and nothing in an answer names a place on this machine.
+What comes from there is not trusted: lines have a longest length, files a largest size and a slowest pace, answers come
+no faster than they are read, texts lose their control characters, and nothing in an answer names a place on this
+machine. What the answers say is for `targets.answers` to check.
 """
 
 import contextlib
 import hashlib
 import itertools
 import json
-import os
 import queue
+import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import IO, Any, final
 
-from targets.errors import LinkLost, TargetError
+from targets.errors import BadInput, LinkLost, TargetError
+from targets.foreign_json import parsed
+from targets.pipes import write_all
 from targets.protocol import raise_error
 
-LONGEST_LINE = 64 << 20  # bytes; the longest answers are profiles, of a few MB
-DEEPEST = 32  # an answer within an answer; ours are five deep
+LONGEST_LINE = 32 << 20  # bytes; the longest answers are profiles, of a few MB
 BLOCK = 1 << 16
+WAITING = 2  # messages that are read ahead; a device that says more waits until they were taken
 
 HEARTBEAT_S = 5.0  # how often the agent hears that its host lives
 AGENT_GRACE_S = 30.0  # a busy agent shows itself every few seconds; past this it hangs or its machine does
+END_GRACE_S = 5.0  # for the status of a process that has closed its output
+JOIN_S = 2.0  # for what is in flight to be heard once the process has ended
+
+SLOWEST_BYTES_PER_S = 4000  # of a file, over all of it; a serial line has twice that
+PACE_GRACE_S = 60.0  # before the pace is looked at
+
+# Messages for one request: progress, signs of life, and what an interrupted request left. More is a flood.
+MOST_MESSAGES = 10_000
+MESSAGES_PER_S = 100
 
 Event = Callable[[Mapping[str, Any]], None]
 
@@ -38,16 +51,20 @@ class Channel:
     def __init__(self, process: "subprocess.Popen[bytes]", name: str, explain: Callable[[int], str]) -> None:
         """`name`: of the target. `explain(status)`: what the end of the process means, in one line."""
         self.process = process
+        self.names: dict[str, str] = {}  # what errors from there call a file -> what it is called here
         self._name = name
         self._explain = explain
         self._numbers = itertools.count(1)
         self._writing = threading.Lock()
         self._broken = False
-        self._limit = 0  # bytes of a file that the present request may bring
-        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._allowed: dict[int, int] = {}  # request -> bytes of the one file that its answer may bring
+        self._moved = 0.0  # when the last bytes of a file came
+        self._folder = tempfile.TemporaryDirectory(prefix="cutback-received-", ignore_cleanup_errors=True)
+        self._answers: queue.Queue[Any] = queue.Queue(WAITING)
         self._closed = threading.Event()
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._beat)]
+        for thread in self._threads:
+            thread.start()
 
     def ask(
         self,
@@ -63,13 +80,21 @@ class Channel:
         """The result, and the file that came with it. `setting` goes into the request beside the verb; `sent` is a file
         that follows it; `most_bytes`: how large a file may come back. Whoever gets a file removes it."""
         number = next(self._numbers)
-        self._limit = most_bytes
+        if most_bytes:
+            self._allowed[number] = most_bytes
         request = {"id": number, "verb": verb, **(setting or {}), "silence_s": silence_s, "arguments": arguments}
         self._send({**request, **({"payload": sent.stat().st_size} if sent else {})}, sent)
+        # a busy agent shows itself; one that writes or reads a file does not
+        patience_s = silence_s if sent or most_bytes else min(silence_s, AGENT_GRACE_S) + AGENT_GRACE_S
         got: Path | None = None
+        begin, messages = time.monotonic(), 0
         try:
             while True:
-                message = self._next(min(silence_s, AGENT_GRACE_S) + AGENT_GRACE_S)
+                message = self._next(patience_s)
+                messages += 1
+                if messages > MOST_MESSAGES + MESSAGES_PER_S * (time.monotonic() - begin):
+                    self._discard(message)
+                    raise self._senseless("more than anybody could ask for")
                 if message.get("id") != number:
                     self._discard(message)  # the answer to a request that was interrupted
                 elif "file" in message:
@@ -78,8 +103,10 @@ class Channel:
                     if on_event is not None and isinstance(message["event"], dict):
                         on_event(message["event"])
                 elif "error" in message:
-                    raise_error(message["error"] if isinstance(message["error"], dict) else {})
+                    self._allowed.pop(number, None)
+                    raise_error(self._named(message["error"]))
                 else:
+                    self._allowed.pop(number, None)
                     kept, got = got, None
                     return message.get("result"), kept
         finally:
@@ -87,31 +114,69 @@ class Channel:
                 got.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """No more heartbeats; the process is whoever's who started it."""
+        """No more heartbeats, and nothing is kept of what came and was not asked for; the process is whoever's who
+        started it."""
         self._closed.set()
+        with self._writing:  # a heartbeat that was on its way is through: its pipe may be closed now
+            pass
+        self._folder.cleanup()
+
+    def join(self) -> None:
+        """After the end of the process: wait until nothing of it is read any more."""
+        for thread in self._threads:
+            thread.join(JOIN_S)
+
+    def _named(self, error: Any) -> dict[str, Any]:
+        """The error, with the names that files have here."""
+        if not isinstance(error, dict):
+            return {}
+        message = str(error.get("message"))
+        for there, here in self.names.items():
+            message = message.replace(there, here)
+        return {**error, "message": message}
 
     def _send(self, request: Mapping[str, Any], sent: Path | None) -> None:
-        assert self.process.stdin is not None
         if self._broken:
             raise LinkLost(f"The connection to {self._name} was interrupted. Connect again.")
         try:
             with self._writing:
                 self._broken = True  # until all of it is through: an interrupt in between leaves half a request
-                self.process.stdin.write(json.dumps(request).encode() + b"\n")
+                self._write(json.dumps(request).encode() + b"\n")
                 if sent is not None:
-                    with sent.open("rb") as file:
-                        for block in iter(lambda: file.read(BLOCK), b""):
-                            self.process.stdin.write(block)
-                self.process.stdin.flush()
+                    self._write_file(sent, request["payload"])
                 self._broken = False
+        except TimeoutError as failure:
+            raise LinkLost(f"The agent on {self._name} takes nothing more. Is the device overloaded?") from failure
         except (BrokenPipeError, ConnectionResetError, ValueError) as failure:
             raise self._gone() from failure
 
+    def _write_file(self, path: Path, size: int) -> None:
+        """As many bytes as were announced: what follows them is read as a request."""
+        begin, done = time.monotonic(), 0
+        with path.open("rb") as file:
+            while done < size:
+                block = file.read(min(size - done, BLOCK))
+                if not block:
+                    raise BadInput(f"{path} changed while it was sent to {self._name}. Run the command again.")
+                self._write(block)
+                done += len(block)
+                if too_slow(done, begin):
+                    raise TimeoutError
+
+    def _write(self, data: bytes, patience_s: float | None = None) -> None:
+        assert self.process.stdin is not None
+        write_all(self.process.stdin.fileno(), data, AGENT_GRACE_S if patience_s is None else patience_s)
+
     def _next(self, patience_s: float) -> dict[str, Any]:
-        try:
-            answer = self._answers.get(timeout=patience_s)
-        except queue.Empty as failure:
-            raise LinkLost(f"The agent on {self._name} does not answer. Is the device overloaded?") from failure
+        begin = time.monotonic()
+        while True:
+            left_s = max(begin, self._moved) + patience_s - time.monotonic()
+            try:
+                answer = self._answers.get(timeout=max(left_s, 0.0))
+                break
+            except queue.Empty as failure:
+                if max(begin, self._moved) + patience_s <= time.monotonic():
+                    raise LinkLost(f"The agent on {self._name} does not answer. Is the device overloaded?") from failure
         if answer is None:
             self._answers.put(None)  # for whoever asks again
             raise self._gone()
@@ -123,7 +188,7 @@ class Channel:
 
     def _gone(self) -> LinkLost:
         try:
-            status = self.process.wait(AGENT_GRACE_S)
+            status = self.process.wait(END_GRACE_S)
         except subprocess.TimeoutExpired:
             return LinkLost(f"The agent on {self._name} has closed its output. Connect again.")
         return LinkLost(self._explain(status))
@@ -133,10 +198,10 @@ class Channel:
             if not self._writing.acquire(timeout=HEARTBEAT_S):
                 continue  # a file is on its way, which says as much
             try:
-                assert self.process.stdin is not None
-                if not self._broken:
-                    self.process.stdin.write(b"\n")
-                    self.process.stdin.flush()
+                if not self._broken and not self._closed.is_set():
+                    self._write(b"\n", HEARTBEAT_S / 5)
+            except TimeoutError:
+                continue  # nothing is taken: whoever asks will find out
             except (OSError, ValueError):
                 return
             finally:
@@ -145,36 +210,65 @@ class Channel:
     def _listen(self) -> None:
         assert self.process.stdout is not None
         last: Any = None
-        with contextlib.suppress(ValueError, OSError):  # closed under us: the link has ended
+        with self.process.stdout as stream, contextlib.suppress(ValueError, OSError):  # it ended within a file
             try:
-                while (message := self._read(self.process.stdout)) is not None:
-                    self._answers.put(message)
+                while (message := self._read(stream)) is not None:
+                    self._hand_over(message)
             except TargetError as failure:
                 last = failure
-        self._answers.put(last)
+        self._hand_over(last)
+        if self._closed.is_set():  # a file may have begun while what there was went
+            shutil.rmtree(self._folder.name, ignore_errors=True)
 
-    def _read(self, stream: Any) -> dict[str, Any] | None:
+    def _hand_over(self, message: Any) -> None:
+        """Wait until it is wanted: what nobody takes is not read, and the device has to wait too."""
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self._answers.put(message, timeout=1.0)
+                return
+
+    def _read(self, stream: IO[bytes]) -> dict[str, Any] | None:
         line = stream.readline(LONGEST_LINE + 1)
         if not line:
             return None
         if len(line) > LONGEST_LINE:
             raise self._senseless(f"a line of more than {LONGEST_LINE >> 20} MiB")
         try:
-            message = cleaned(json.loads(line, parse_constant=refuse_constant))
-        except (ValueError, RecursionError) as failure:
-            raise self._senseless("something that is no JSON") from failure
+            message = parsed(line)
+        except ValueError as failure:
+            raise self._senseless(f"something that is no JSON of ours ({str(failure)[:80]})") from failure
         if not isinstance(message, dict):
             raise self._senseless("JSON that is no message")
         if "payload" not in message:
             message.pop("file", None)  # ours alone
             return message
-        size = message["payload"]
-        if type(size) is not int or not 0 <= size <= self._limit:
+        number, size = message.get("id"), message["payload"]
+        limit = self._allowed.pop(number, -1) if type(number) is int else -1
+        if type(size) is not int or not 0 <= size <= limit:
             raise self._senseless("a file that nobody asked for, or a larger one")
         try:
-            return {"id": message.get("id"), "file": receive(stream, size)}
+            return {"id": number, "file": self._receive(stream, size)}
         except OSError as failure:
             raise TargetError(f"Cannot keep what {self._name} sends: {failure.strerror}. Free space here.") from failure
+
+    def _receive(self, stream: IO[bytes], size: int) -> Path:
+        """The next bytes as a temporary file. `ValueError` where they end early, `OSError` where a disk is full."""
+        with tempfile.NamedTemporaryFile(dir=self._folder.name, delete=False) as file:
+            path, begin, done = Path(file.name), time.monotonic(), 0
+            try:
+                while done < size:
+                    block = stream.read1(min(size - done, BLOCK))  # type: ignore[attr-defined]
+                    if not block:
+                        raise ValueError("the stream ended within a file")
+                    file.write(block)
+                    done += len(block)
+                    self._moved = time.monotonic()
+                    if too_slow(done, begin):
+                        raise LinkLost(f"{self._name} sends a file so slowly that it would never end.")
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+        return path
 
     def _senseless(self, what: str) -> TargetError:
         return TargetError(f"The agent on {self._name} answered with {what}. Is that device what you think it is?")
@@ -184,40 +278,8 @@ class Channel:
             message["file"].unlink(missing_ok=True)
 
 
-def receive(stream: BinaryIO, size: int) -> Path:
-    """The next `size` bytes as a temporary file. `ValueError` where they end early, `OSError` where a disk is full."""
-    handle, name = tempfile.mkstemp(prefix="cutback-received-")
-    path = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            while size:
-                block = stream.read(min(size, BLOCK))
-                if not block:
-                    raise ValueError("the stream ended within a file")
-                file.write(block)
-                size -= len(block)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return path
-
-
-def refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
-def cleaned(value: Any, depth: int = 0) -> Any:
-    """JSON with the control characters of its texts replaced: what a terminal would obey. `ValueError` where it is
-    deeper than any answer of ours."""
-    if depth > DEEPEST:
-        raise ValueError("too deep")
-    if isinstance(value, str):
-        return value if value.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in value)
-    if isinstance(value, list):
-        return value if all(type(each) is int for each in value) else [cleaned(each, depth + 1) for each in value]
-    if isinstance(value, dict):
-        return {cleaned(key): cleaned(each, depth + 1) for key, each in value.items()}
-    return value
+def too_slow(done: int, begin: float) -> bool:
+    return done < SLOWEST_BYTES_PER_S * (time.monotonic() - begin - PACE_GRACE_S)
 
 
 def digest(path: Path) -> str:

@@ -11,16 +11,20 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from targets.channel import digest
+from targets import answers
+from targets.channel import Event, digest
+from targets.conditions.regimes import check_regime, regime_doubts
 from targets.device import Device
 from targets.errors import BadInput, CutbackError, LinkLost, TargetError
-from targets.feeds import read_tensors, write_tensors
-from targets.fitting import fitted, inputs_of
+from targets.feeds import write_tensors
+from targets.fitting import fitted, inputs_of, outputs_of, weights_beside
+from targets.foreign_json import shown
 from targets.gauge import write_gauge
-from targets.kernels import Profile, join_kernels
+from targets.kernels import Kernel, Profile, join_kernels
 from targets.measurement import Session
+from targets.outputs import read_outputs
 from targets.protocol import one_line
-from targets.runtimes import Facts, Reads, facts_of
+from targets.runtimes import Facts, facts_of
 from targets.target import Target
 from targets.transports import open_link
 
@@ -30,6 +34,10 @@ SILENCE_S = 180.0
 SILENCE_S_PER_MB = 2.0
 
 GAUGE = "gauge.onnx"
+
+MOST_OUTPUT_BYTES = 1 << 30  # of one run
+MOST_GRAPH_BYTES = 64 << 20  # of what a profile brings back beside the weights, which may have grown by a cast or two
+MOST_TOLD = 200  # characters of a name that another host gave itself
 
 MOST_COPIES = 8  # of models rewritten for the runtime; a profile cuts a network some dozens of times
 
@@ -62,6 +70,8 @@ class Connection:
     """
 
     device: Device
+    conditions: dict[str, Any]  # clocks, heat and power when it was opened, see `targets.conditions`
+    lock: dict[str, Any]  # whether its clocks are held, and the command that holds them, see `targets.conditions.Lock`
 
     def __init__(self, target: Target, at_end: contextlib.ExitStack, lower: Lower | None, tell: Tell) -> None:
         """`at_end`: what is done when the connection ends."""
@@ -74,6 +84,7 @@ class Connection:
         self._ended = threading.Event()
         self._gauge_file: Path | None = None
         self._copies: dict[tuple[Any, ...], tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
+        self._outputs: tuple[object, list[str] | None] = (None, None)  # of the last model that was run
         facts_of(target.runtime)
         self._line = at_end.enter_context(contextlib.ExitStack())
         self.device = self._open()
@@ -100,10 +111,9 @@ class Connection:
         path = check(model)
         if self._binds(model):
             return inputs_of(path)
-        inputs: list[dict[str, Any]] = self._again(
-            lambda: self._ask("describe", {"model": self._link.put(path)}, limit_s(path))
-        )
-        return inputs
+        told = self._again(lambda: self._ask("describe", {"model": self._link.put(path)}, limit_s(path)))
+        with self._understood():
+            return answers.inputs_from(told)
 
     def build(
         self,
@@ -143,11 +153,11 @@ class Connection:
                 made = f"{self._link.folder}/outputs.npz"
                 arguments = {"model": self._put(engine, given), "feeds": self._link.put(sent), "output": made}
                 self._ask("run", {**arguments, "optimise": optimise}, limit_s(path))
-                self._link.fetch(made, got)
+                self._link.fetch(made, got, MOST_OUTPUT_BYTES)
 
             self._again(work)
             with self._understood():
-                return read_tensors(str(got))
+                return read_outputs(got, self._outputs_of(engine))
 
     def time(
         self, engine: Engine | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, quick: bool = False
@@ -162,7 +172,21 @@ class Connection:
 
         raw = self._again(work)
         with self._understood():
-            return Session.from_dict(raw)
+            return self._of_its_regime(answers.session_from(raw))
+
+    def cool(self, on_wait: Callable[[str], None] = lambda line: None) -> bool:
+        """Wait on the device until what throttled it has gone back, for a minute at most; whether it has. `on_wait`
+        gets what it waits for, every second."""
+
+        def show(event: Mapping[str, Any]) -> None:
+            self._on_event(event)
+            if event.get("stage") == "cool":
+                now = event.get("temperature_c")
+                on_wait("cooling down" + (f", {now:.0f} degrees" if isinstance(now, int | float) else ""))
+
+        found = self._again(lambda: self._ask("cool", {}, SILENCE_S, show))
+        with self._understood():
+            return not answers.part_of(found, "left")
 
     def profile(
         self,
@@ -184,26 +208,35 @@ class Connection:
         with tempfile.TemporaryDirectory(prefix="cutback-graph-") as folder:
             graph = Path(folder, "graph.onnx")
 
-            def work() -> Any:
+            def work() -> answers.Profiled:
                 made = f"{self._link.folder}/graph.onnx"
                 sent = {"model": self._put(model, shapes), "gauge": self._gauge()}
                 asked = {"shapes": plain(shapes), "runs": runs, "graph": made, "kernels_only": kernels_only}
-                raw = self._ask("profile", {**sent, **asked}, limit_s(path))
-                if raw["kernels"] is not None:
-                    self._link.fetch(made, graph)
-                return raw
+                told = self._ask("profile", {**sent, **asked}, limit_s(path))
+                with self._understood():
+                    profiled = answers.profile_from(told, kernels_only=kernels_only)
+                if profiled.kernels is not None:
+                    self._link.fetch(made, graph, 4 * size_of(path) + MOST_GRAPH_BYTES)
+                return profiled
 
-            with self._understood():
-                raw = self._again(work)
-                device = replace(self.device, observed={**self.device.observed, **self._observed})
-                gauge_ns = tuple(int(time) for time in raw["gauge_ns"])
-                if raw["kernels"] is None:
-                    return Profile((), Session.from_dict(raw["end_to_end"]), device, gauge_ns)
-                kernels = join_kernels(self.target.runtime, raw["kernels"], graph, path, plain(shapes))
-                if kernels_only:
-                    together = [sum(run) for run in zip(*(kernel.samples_ns for kernel in kernels), strict=True)]
-                    raw["end_to_end"]["samples_ns"] = together
-                return Profile(kernels, Session.from_dict(raw["end_to_end"]), device, gauge_ns)
+            session, gauge_ns, raw = self._again(work)
+            session = self._of_its_regime(session)
+            device = replace(self.device, observed={**self.device.observed, **self._observed})
+            kernels: tuple[Kernel, ...] = ()
+            if raw is not None:
+                with self._understood():
+                    kernels = answers.joined(join_kernels(self.target.runtime, raw, graph, path, plain(shapes)))
+            if kernels_only:
+                together = zip(*(kernel.samples_ns for kernel in kernels), strict=True)
+                session = replace(session, samples_ns=tuple(map(sum, together)))
+            return Profile(kernels, session, device, gauge_ns)
+
+    def _of_its_regime(self, session: Session) -> Session:
+        """With the doubt whether the clocks were as the target says. `TargetError` where they were not: a device that
+        restarted has forgotten what held them."""
+        lock = session.conditions.get("lock", self.lock)
+        check_regime(self.target.regime, lock, self.target.name)
+        return replace(session, doubts=(*session.doubts, *regime_doubts(self.target.regime, lock)))
 
     def _binds(self, model: Engine | Path) -> bool:
         """Whether the model is an ONNX file for a runtime that takes no free dimensions."""
@@ -228,6 +261,16 @@ class Connection:
             self._copies[key] = (copy, folder)
         return self._link.put(self._copies[key][0])
 
+    def _outputs_of(self, model: Engine | Path) -> list[str] | None:
+        """What an ONNX file calls its outputs; None for an engine, which only its runtime reads."""
+        if isinstance(model, Engine) or Path(model).suffix != ".onnx":
+            return None
+        path = Path(model)
+        key = (path.absolute(), path.stat().st_mtime_ns)
+        if self._outputs[0] != key:
+            self._outputs = (key, outputs_of(path))
+        return self._outputs[1]
+
     def _gauge(self) -> str:
         """The gauge's path on the device; written once a connection."""
         if self._gauge_file is None:
@@ -244,8 +287,9 @@ class Connection:
         self._link = self._line.enter_context(open_link(self.target))
         told = self._ask("device", {}, SILENCE_S)
         with self._understood():
-            found = Device.from_dict(told)
-            self._reads = Reads(**told["reads"])
+            found, self._reads = answers.device_from(told)
+            self.conditions, self.lock = answers.conditions_from(told)
+        check_regime(self.target.regime, self.lock, self.target.name)
         observed = {**found.observed, **self._observed}
         return replace(found, regime={**found.regime, "regime": self.target.regime}, observed=observed)
 
@@ -276,11 +320,16 @@ class Connection:
             if found.observed.get(name) != self.device.observed.get(name):
                 raise TargetError(f"Where {self.target.name} was, another device answers. Look at its address.")
 
-    def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float) -> Any:
+    def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float, on_event: Event | None = None) -> Any:
         target = self.target
-        setting = {"runtime": target.runtime, "threads": target.threads, "options": dict(target.options)}
+        setting = {
+            "runtime": target.runtime,
+            "threads": target.threads,
+            "options": dict(target.options),
+            "cores": target.cores,
+        }
         result, _ = self._link.channel.ask(
-            verb, arguments, setting=setting, silence_s=silence_s, on_event=self._on_event
+            verb, arguments, setting=setting, silence_s=silence_s, on_event=on_event or self._on_event
         )
         return result
 
@@ -298,13 +347,14 @@ class Connection:
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
         if "waiting_for" in event:
-            self._tell(f"{self.target.name} is busy for {event['waiting_for']}; waiting.")
+            self._tell(f"{self.target.name} is busy for {str(event['waiting_for'])[:MOST_TOLD]}; waiting.")
         if isinstance(event.get("note"), str):
-            self._tell(f"{self.target.name}: {event['note']}")
-        if "place" in event:
-            self.place, self.repeated = str(event["place"]), int(event["repeated"])
-        if isinstance(event.get("observed"), dict):  # of a fleet: the device that has just answered
-            self._observed = event["observed"]
+            self._tell(f"{self.target.name}: {event['note'][:MOST_TOLD]}")
+        if isinstance(event.get("place"), str) and isinstance(event.get("repeated"), int):
+            self.place, self.repeated = event["place"], event["repeated"]
+        if "observed" in event:  # of a fleet: the device that has just answered
+            with self._understood():
+                self._observed = answers.document(event["observed"], "observed")
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
@@ -313,10 +363,11 @@ class Connection:
             yield
         except CutbackError:
             raise
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as failure:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as failure:
+            what = str(failure) if type(failure) is ValueError else f"{type(failure).__name__}: {failure}"
             raise TargetError(
-                f"The agent on {self.target.name} answered with what makes no sense ({type(failure).__name__}: "
-                f"{one_line(str(failure))}). Is that device what you think it is?"
+                f"The agent on {self.target.name} answered with what makes no sense ({one_line(shown(what[:1000]))}). "
+                "Is that device what you think it is?"
             ) from failure
 
 
@@ -347,6 +398,11 @@ def check(model: Engine | Path) -> Path:
 def limit_s(path: Path) -> float:
     """How long a worker may be silent over this model."""
     return SILENCE_S + SILENCE_S_PER_MB * path.stat().st_size / 1e6
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a model, with the weights that lie beside it."""
+    return path.stat().st_size + weights_beside(path)
 
 
 def plain(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:

@@ -1,5 +1,6 @@
 """The model as the runtime there can read it: no newer than that, and with its shapes bound (host side)."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,6 +54,24 @@ def inputs_of(path: Path) -> list[dict[str, Any]]:
         return specs_of(onnx.load(path, load_external_data=False).graph)
     except Exception as failure:  # protobuf's own errors
         raise BadInput(f"{path.name} is not a model that ONNX can read: {one_line(str(failure))}") from failure
+
+
+def outputs_of(path: Path) -> list[str] | None:
+    """What an ONNX file calls its outputs; None where it cannot be read."""
+    try:
+        return [value.name for value in onnx.load(path, load_external_data=False).graph.output]
+    except Exception:  # noqa: BLE001 -- protobuf's own errors; a runtime ran it all the same
+        return None
+
+
+def weights_beside(path: Path) -> int:
+    """Bytes of the weights that an ONNX file keeps outside itself; none of what is no such file."""
+    try:
+        tensors = onnx.load(path, load_external_data=False).graph.initializer
+    except Exception:  # noqa: BLE001 -- protobuf's own errors; an engine, which is whole
+        return 0
+    outside = [tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    return sum(8 * math.prod(tensor.dims) for tensor in outside)  # of the widest type
 
 
 def whole(path: Path) -> onnx.ModelProto:

@@ -38,9 +38,9 @@ def measure(
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Measurement]:
     """One measurement a model, in their order. Each round times every model once, in random order, so that a drift of
-    the device meets all of them. A voided session is repeated, and at the end also every session whose core was slower
-    than usual by the speed probe; what stays disturbed is kept and says so. `shapes` binds free dimensions of inputs
-    (unset batch: 1), for all models alike or one mapping a model.
+    the device meets all of them. A voided session is repeated, one that was throttled after the device has cooled down;
+    and at the end also every session whose core was slower than usual by the speed probe; what stays disturbed is kept
+    and says so. `shapes` binds free dimensions of inputs (unset batch: 1), for all models alike or one mapping a model.
 
     `on_progress(done, total, note)` counts sessions.
     """
@@ -54,21 +54,25 @@ def measure(
     total = sessions * len(models)
     # a device that is always busy is measured busy, in at most twice the time; an emulated one is not worth any
     spare = 0 if connection.device.emulated else max(MAX_REPEATS, total)
+    cools = True  # until it has been waited for in vain: it is then as cool as it gets here
 
-    def settle(index: int, repeats_left: int) -> Session:
+    def settle(index: int, repeats_left: int, done: int) -> Session:
         """The first undisturbed session, or the last of 1 + `repeats_left`."""
+        nonlocal cools
         session = connection.time(models[index], shapes=bound[index], quick=quick)
         for _ in range(repeats_left):
             if not session.voided:
                 break
             repeats[index] += 1
+            if session.throttled and cools:
+                cools = connection.cool(lambda waiting: report(done, total, waiting))
             session = connection.time(models[index], shapes=bound[index], quick=quick)
         return session
 
     for round_ in range(sessions):
         for done, index in enumerate(order.sample(range(len(models)), len(models)), round_ * len(models)):
             report(done, total, f"timing {name(models[index])}")
-            taken[index].append(settle(index, min(MAX_REPEATS, spare - sum(repeats))))
+            taken[index].append(settle(index, min(MAX_REPEATS, spare - sum(repeats)), done))
     limit_ns = slow_from_ns(taken)
     slow = slow_ones(taken, limit_ns)
     while slow and sum(repeats) < spare:
@@ -78,7 +82,7 @@ def measure(
                 break
             report(total - len(slow), total, f"timing {name(models[index])} again: the core was slow")
             repeats[index] += 1
-            taken[index][position] = settle(index, min(MAX_REPEATS, spare - sum(repeats)))
+            taken[index][position] = settle(index, min(MAX_REPEATS, spare - sum(repeats)), total - len(slow))
         slow = slow_ones(taken, limit_ns)
     for index, position in slow_ones(taken, limit_ns):
         taken[index][position] = with_reason(taken[index][position], limit_ns)

@@ -47,8 +47,11 @@ def error_of(failure: BaseException) -> dict[str, str]:
 
 
 def raise_error(error: dict[str, Any]) -> None:
-    """The other end of `error_of`."""
-    raise ERRORS.get(str(error.get("kind")), TargetError)(str(error.get("message")))
+    """The other end of `error_of`, which may be no agent of ours."""
+    kind, message = error.get("kind"), error.get("message")
+    form = ERRORS.get(kind, TargetError) if isinstance(kind, str) else TargetError
+    said = one_line(message) if isinstance(message, str) else ""
+    raise form(said or "It failed over there, and nothing says why. Look at the device.")
 
 
 def one_line(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -15,22 +16,24 @@ class Store:
     """`own`: the archive that this agent runs from."""
 
     def __init__(self, root: str, own: str) -> None:
-        self.cache = Cache(root)
-        self._own = own
-        self.folder = ""  # of the session; files are brought back from there and from nowhere else
+        self.cache = Cache(root, own)
+        self.folder = str(self.cache.session)  # files are brought back from there and from nowhere else
 
     def answer(self, request: dict[str, Any], host: Host) -> Any:
         """The result of one of the agent's `FILE_VERBS`."""
         arguments = request["arguments"]
         if request["verb"] == "have":
-            return {"path": self.cache.find(arguments["sha256"], arguments["suffix"])}
+            return {
+                "path": self.cache.find(arguments["sha256"], arguments["suffix"], partial(host.alive, request["id"]))
+            }
         if request["verb"] == "store":
-            blocks = blocks_from(host, int(request["payload"]))
-            return {"path": self.cache.store(arguments["sha256"], arguments["suffix"], blocks)}
+            size = int(request["payload"])
+            blocks = blocks_from(host, size)
+            return {"path": self.cache.store(arguments["sha256"], arguments["suffix"], blocks, size)}
         if request["verb"] == "session":
             return {"folder": self.folder}
         if request["verb"] == "clean":
-            return self.cache.clean(self._own)
+            return self.cache.clean()
         return self._fetch(request["id"], Path(arguments["path"]), host)
 
     def _fetch(self, number: int, path: Path, host: Host) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def blocks_from(host: Host, size: int) -> Iterator[bytes]:
 
 
 def blocks_of(file: Any, size: int, found: Any) -> Iterator[bytes]:
-    """Exactly `size` bytes, into the hash `found` too; a file that shrinks meanwhile is filled up, as its hash tells."""
+    """Exactly `size` bytes, into the hash `found` too; a file that shrinks meanwhile is filled up: its hash tells."""
     while size > 0:
         block = file.read(min(size, 1 << 16)) or bytes(min(size, 1 << 16))
         size -= len(block)

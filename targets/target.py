@@ -20,7 +20,8 @@ class Target:
     cache. `threads` is the number of cores that a model gets, each pinned. `regime` is "as-shipped" (clocks as the
     device comes) or "locked"; timings of the two are never mixed. `options`: the runtime's own, such as a provider;
     they are part of every timing's key. `precision` is what `--precision` is where nobody gives it; "": as the command
-    says. No timing hangs on it.
+    says. No timing hangs on it. `cores`: "big", "little" or "prime" pins to that kind, where a device has cores of
+    unequal size; "" to the fastest.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Target:
     config: str = ""
     python: str = ""
     folder: str = ""
+    cores: str = ""
     tag: str = ""
 
 

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Collection, Mapping
 
+from targets import cores
 from targets.runtimes import RUNTIMES
 from targets.transports import TRANSPORTS
 
@@ -14,9 +15,12 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "runtime": tuple(RUNTIMES),
     "precision": PRECISIONS,
     "regime": REGIMES,
+    "cores": cores.CHOICES,
 }
 TEXTS = ("address", "config", "tag", "python", "folder")
-FIELDS = ("transport", "address", "config", "tag", "runtime", "precision", "threads", "regime", "python", "folder")
+FIELDS = (
+    "transport", "address", "config", "tag", "runtime", "precision", "threads", "cores", "regime", "python", "folder",
+)  # fmt: skip
 
 # The targets that are always there: name -> the runtime that each uses here.
 LOCAL: Mapping[str, str] = {

@@ -89,6 +89,10 @@ def add_command(
         str | None, typer.Option(metavar="fp32|fp16|bf16|int8", help="What --precision is where nobody gives it.")
     ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Cores that a model gets.")] = None,
+    cores: Annotated[
+        str | None,
+        typer.Option(metavar="big|little|prime", help="Of this kind, where they differ; without it, the fastest."),
+    ] = None,
     regime: Annotated[
         str | None, typer.Option(metavar="as-shipped|locked", help="Whether you have locked its clocks.")
     ] = None,
@@ -112,8 +116,8 @@ def add_command(
     path = user_path() if user in (True, None) else project_path()
     fields = {
         "transport": transport, "address": address, "config": written_config(config, path), "tag": tag,
-        "runtime": runtime, "precision": precision, "threads": threads, "regime": regime, "python": python,
-        "folder": folder, "options": parse_options(option) or None,
+        "runtime": runtime, "precision": precision, "threads": threads, "cores": cores, "regime": regime,
+        "python": python, "folder": folder, "options": parse_options(option) or None,
     }  # fmt: skip
     first = registry.project_file()
     shadowed = first is not None and first != path and name in registry.read(first)

@@ -12,7 +12,10 @@ from typing import Any
 from targets.kernels import Kernel
 from targets.runtimes.join_by_names import Ran, join_by_names
 
-ADDED = re.compile(r"(__before_tr|__after_tr|_raster_\d+|___tr4\w*|__matmul_\w+|_reshape\w*)+$")
+# What takes any letters takes all that may follow: told once, so that no name can be read in more than one way.
+OPEN = r"(___tr4\w*|__matmul_\w+|_reshape\w*)"
+CLOSED = r"(__before_tr|__after_tr|_raster_\d+)"
+ADDED = re.compile(rf"({CLOSED}*{OPEN}|{CLOSED}+)$")
 
 
 def join(

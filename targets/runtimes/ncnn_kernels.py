@@ -5,7 +5,6 @@ of operators that it neither makes up nor leaves out by their order alone. Where
 is guessed.
 """
 
-import json
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import onnx
 
 from targets.errors import TargetError
+from targets.foreign_json import parsed
 from targets.kernels import Kernel
 from targets.runtimes.join_by_names import Ran, join_by_names
 from targets.runtimes.onnx_graph import Graph, attributes_of
@@ -47,7 +47,7 @@ def join(
     raw: Sequence[Mapping[str, Any]], graph: Path, source: Path, shapes: Mapping[str, Sequence[int]]
 ) -> tuple[Kernel, ...]:
     """`raw` layers and what `ncnn.layers_of` told of them -> kernels in the same order."""
-    layers = json.loads(graph.read_text(encoding="utf-8"))
+    layers = parsed(graph.read_bytes())
     given = Graph(onnx.load(source, load_external_data=False))
     claims = paired(layers, given, source.name)
     makers = {tensor: layer["name"] for layer in layers for tensor in layer["makes"]}

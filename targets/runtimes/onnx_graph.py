@@ -1,5 +1,6 @@
 """The little of an ONNX graph that joins need (host side): who makes a tensor, who reads it, and its shape."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ class Graph:
         self.producer = {output: node for node in self.nodes for output in node.output if output}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.nodes:
-            for name in node.input:
+            for name in dict.fromkeys(node.input):
                 self.readers.setdefault(name, []).append(node)
         self.inputs = frozenset(value.name for value in model.graph.input) - self.constants.keys()
         self.tensors = self.inputs | self.constants.keys() | self.producer.keys()
@@ -96,7 +97,12 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
         if isinstance(value, bytes):
             plain[attribute.name] = value.decode(errors="replace")
         elif isinstance(value, int | float):
-            plain[attribute.name] = value
+            plain[attribute.name] = finite(value)
         elif isinstance(value, Sequence) and all(isinstance(item, int | float) for item in value):
-            plain[attribute.name] = list(value)
+            plain[attribute.name] = [finite(item) for item in value]
     return plain
+
+
+def finite(value: float) -> float | str:
+    """JSON has no word for the others."""
+    return value if math.isfinite(value) else str(value)

@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 
 from targets.kernels import Kernel, Shape
+from targets.runtimes.foreign_graph import read_graph
 from targets.runtimes.onnx_graph import Graph, attributes_of, infer_shapes
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
@@ -27,7 +28,7 @@ def join(
     raw: Sequence[Mapping[str, Any]], graph: Path, source: Path, shapes: Mapping[str, Sequence[int]]
 ) -> tuple[Kernel, ...]:
     """`raw` kernels, the optimised `graph`, the `source` it was made from -> kernels in the same order."""
-    ran = Graph(onnx.load(graph, load_external_data=False))
+    ran = Graph(read_graph(graph))
     given = onnx.load(source, load_external_data=False)
     names = Names(Graph(given), ran)
     seen = seen_shapes(raw, ran)

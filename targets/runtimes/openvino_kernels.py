@@ -1,10 +1,10 @@
 """Join OpenVINO's kernels to the tensors of the graph it was given (host side)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from targets.foreign_json import parsed
 from targets.kernels import Kernel
 from targets.runtimes.join_by_names import Ran, join_by_names
 
@@ -13,7 +13,7 @@ def join(
     raw: Sequence[Mapping[str, Any]], graph: Path, source: Path, shapes: Mapping[str, Sequence[int]]
 ) -> tuple[Kernel, ...]:
     """`raw` kernels and the executed `graph`, as `openvino.executed` wrote it -> kernels in the same order."""
-    executed = {node["name"]: node for node in json.loads(graph.read_text(encoding="utf-8"))}
+    executed = {node["name"]: node for node in parsed(graph.read_bytes())}
     ran = []
     for entry in raw:
         node = executed[entry["name"]]

@@ -4,16 +4,16 @@ From 8.6 on the inspector keeps the ONNX names of a layer as metadata; before, t
 reformat is called after the layer or tensor that it stands before.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from targets.foreign_json import parsed
 from targets.kernels import Kernel
 from targets.runtimes.join_by_names import Ran, join_by_names
 
-IN_METADATA = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+IN_METADATA = "[ONNX Layer: "  # name]
 WRAPPED = re.compile(r"PWN\((.*)\)")
 REFORMAT = re.compile(r"Reformatting CopyNode for (?:Input|Output) Tensor \d+ to (.+)")
 
@@ -22,7 +22,7 @@ def join(
     raw: Sequence[Mapping[str, Any]], graph: Path, source: Path, shapes: Mapping[str, Sequence[int]]
 ) -> tuple[Kernel, ...]:
     """`raw` layers and the engine's description by the inspector -> kernels in the same order."""
-    told = json.loads(graph.read_text(encoding="utf-8"))
+    told = parsed(graph.read_bytes())
     layers = {layer["Name"]: layer for layer in told["Layers"] if isinstance(layer, dict)}
     ran = []
     for entry in raw:
@@ -41,7 +41,7 @@ def join(
 
 
 def names_in(name: str, metadata: str) -> tuple[str, ...]:
-    found = IN_METADATA.findall(metadata)
+    found = [name for part in metadata.split(IN_METADATA)[1:] if (name := part.partition("]")[0])]
     if found:
         return tuple(found)
     parts = [part.strip() for part in name.split(" + ")]

@@ -20,6 +20,8 @@ TRANSPORTS = {  # name -> module with `open_link(Target) -> context manager of a
     "dask": "targets.transports.dask",
 }
 
+MOST_BYTES = 4 << 30  # of a file that comes back; engines are the largest
+
 
 class Link(abc.ABC):
     """A running agent and a way to move files to and from it.
@@ -40,8 +42,9 @@ class Link(abc.ABC):
         """Make a file of the host readable to the agent; its path on the device. The file is not changed."""
 
     @abc.abstractmethod
-    def fetch(self, remote: str, output: Path) -> None:
-        """Bring a file of the agent's folder here and remove it there. `output` appears whole or not at all."""
+    def fetch(self, remote: str, output: Path, most_bytes: int = MOST_BYTES) -> None:
+        """Bring a file of the agent's folder here and remove it there. `output` appears whole or not at all, and is
+        never larger than `most_bytes`."""
 
 
 def open_link(target: Target) -> AbstractContextManager[Link]:

@@ -18,7 +18,7 @@ from targets.channel import Channel
 from targets.errors import BadInput, LinkLost, RuntimeMissing, TargetError
 from targets.protocol import one_line
 from targets.target import Target
-from targets.transports import Link
+from targets.transports import MOST_BYTES, Link
 from targets.transports.local import PACKAGES, LocalLink
 from targets.transports.processes import end
 from targets.transports.remote import hear, holder
@@ -42,8 +42,8 @@ class FleetLink(Link):
     def put(self, path: Path) -> str:
         return self._files.put(path)
 
-    def fetch(self, remote: str, output: Path) -> None:
-        self._files.fetch(remote, output)
+    def fetch(self, remote: str, output: Path, most_bytes: int = MOST_BYTES) -> None:
+        self._files.fetch(remote, output, most_bytes)
 
 
 @contextlib.contextmanager
@@ -83,10 +83,14 @@ def open_link(target: Target) -> Iterator[Link]:
             with contextlib.suppress(BrokenPipeError):  # it has ended, and says why below
                 relay.stdin.write(json.dumps(setting).encode() + b"\n")
                 relay.stdin.flush()
-            hear(relay, ended)
+            hear(target, relay, ended)
             channel = Channel(relay, target.name, lambda status: str(ended(status)))
             yield FleetLink(channel, folder)
         finally:
             if channel is not None:
                 channel.close()
             end(relay)
+            if channel is not None:
+                channel.join()
+            elif relay.stdout is not None:
+                relay.stdout.close()

@@ -29,10 +29,10 @@ SHOWN_EVERY_S = 5.0
 BUSY_S = 10.0  # from which on a person is told that all devices are busy
 NO_DEVICE_S = 600.0  # all devices of a tag may be starting anew
 
-SETTING = ("runtime", "threads", "options")
+SETTING = ("runtime", "threads", "options", "cores")
 KIND = ("device_class", "stack", "regime")  # what all devices of a tag have to have in common
 ALONE = ("about", "clean")  # with no runtime; the first of whichever device is free, the second of all
-SENT = {"describe": ("model",), "build": ("model",), "run": ("model", "feeds"), "time": ("model",),
+SENT = {"cool": (), "describe": ("model",), "build": ("model",), "run": ("model", "feeds"), "time": ("model",),
         "profile": ("model", "gauge")}  # fmt: skip
 MADE = {"build": "output", "run": "output", "profile": "graph"}
 
@@ -61,6 +61,7 @@ class Requests:
         self._begun, self._begins, self._heard = False, 0, 0.0
         self._seen = ("", 0.0, 0.0)  # address, the scheduler's last sign of life from there, when we learned of it
         self._alone_since: float | None = None  # no device has the tag
+        self._last = ""  # the address of the device that answered last: what is to cool is that one
         self._repeated = 0  # tasks that began again, of all requests
         client.subscribe_topic(self._topic, self._hear)
         with tempfile.TemporaryDirectory(prefix="cutback-agent-") as folder:
@@ -82,7 +83,9 @@ class Requests:
         try:
             if request["verb"] == "clean":
                 return await self._cleaned(order, files)
-            head, made = unpacked(await self._performed(request["verb"], order, files))
+            only = [self._last] if request["verb"] == "cool" and self._last in await self._devices() else None
+            head, made = unpacked(await self._performed(request["verb"], order, files, only))
+            self._last = self._address
             return self._checked(head, made, request, names)
         except (ValueError, TypeError, LookupError, AttributeError) as failure:
             raise TargetError(f"{NONSENSE} ({one_line(str(failure))[:80]})") from failure

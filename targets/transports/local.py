@@ -4,6 +4,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 from targets.channel import Channel
 from targets.errors import BadInput, TargetError
 from targets.target import Target
-from targets.transports import Link
+from targets.transports import MOST_BYTES, Link
 from targets.transports.processes import end
 
 PACKAGES = Path(__file__).parents[2]  # the folder that holds `targets`
@@ -27,7 +28,13 @@ class LocalLink(Link):
     def put(self, path: Path) -> str:
         return str(path.absolute())
 
-    def fetch(self, remote: str, output: Path) -> None:
+    def fetch(self, remote: str, output: Path, most_bytes: int = MOST_BYTES) -> None:
+        try:
+            found = Path(remote).lstat()
+        except OSError as failure:
+            raise TargetError(f"The agent left no {Path(remote).name}: {failure.strerror}.") from failure
+        if not stat.S_ISREG(found.st_mode) or found.st_size > most_bytes:
+            raise TargetError(f"What the agent left as {Path(remote).name} is no file, or a larger one than can be.")
         beside = output.with_name(f".{output.name}.{os.getpid()}.part")
         try:
             try:
@@ -66,3 +73,4 @@ def open_link(target: Target) -> Iterator[Link]:
         finally:
             channel.close()
             end(agent)
+            channel.join()

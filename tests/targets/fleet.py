@@ -8,14 +8,20 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from targets.connection import connect
+from targets.errors import LinkLost
 from targets.target import Target
-from tests.targets.sshd import free_port, wait_until_open
+from tests.targets.sshd import free_port
+
+CORES = {"small": 3, "large": 5}  # what the stand-ins of each kind say that they have
 
 
 class NoFleet(Exception):
@@ -41,7 +47,12 @@ class Fleet:
 
     def start_scheduler(self) -> None:
         self._start("scheduler", ["scheduler", "--host", self.address, "--no-dashboard"], {})
-        wait_until_open(self.port, self.processes["scheduler"])
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end and self.processes["scheduler"].poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.02)
+        raise NoFleet("the scheduler does not start here")
 
     def start_worker(self, name: str, tag: str, cores: int | None = None) -> None:
         """`cores`: a stand-in that says something else than the others of its kind."""
@@ -74,6 +85,7 @@ class Fleet:
             )
 
 
+PATIENCE_S = 20.0
 CERTIFICATES = {"ca-file": "ca.pem", "cert": "own.pem", "key": "own.key"}
 
 SETTINGS = """distributed:
@@ -84,6 +96,22 @@ SETTINGS = """distributed:
         cert: {folder}/own.pem
         key: {folder}/own.key
 """
+
+
+def joined(fleet: Fleet, tag: str) -> list[str]:
+    """The workers with the tag, once one of them answers."""
+    try:
+        with connect(fleet.target(tag)) as opened:
+            return opened.devices()
+    except LinkLost:
+        return []
+
+
+def wait_until_joined(fleet: Fleet, tag: str, count: int = 1) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while len(joined(fleet, tag)) < count:
+        if time.monotonic() > end:
+            raise NoFleet(f"the workers with {tag} do not join")
 
 
 @contextlib.contextmanager

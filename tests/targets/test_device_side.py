@@ -8,28 +8,14 @@ from pathlib import Path
 import pytest
 
 import targets
-from targets.archive import MAIN, STANDALONE
+from targets.archive import AGENT, CONDITIONS, MAIN, STANDALONE
 
 ROOT = Path(targets.__file__).parent
-DEVICE_SIDE = [
-    *(ROOT / name for name in ("__init__.py", "errors.py", "protocol.py", "agent.py", "worker.py", "timing.py")),
-    *(
-        ROOT / name
-        for name in (
-            "speed.py",
-            "watch.py",
-            "load.py",
-            "feeds.py",
-            "probe.py",
-            "pairing.py",
-            *(f"{name}.py" for name in ("comparison", "here", "packed", "results", "rounds", "standalone")),
-            *(f"profiles/{name}.py" for name in ("__init__", "lines")),
-            "runtimes/__init__.py",
-            *(f"runtimes/{name}.py" for name in ("cuda", "mnn", "ncnn", "onnx_inputs", "onnxruntime", "openvino")),
-            *(f"runtimes/{name}.py" for name in ("onnxruntime_providers", "ort_format", "tensorrt", "tensorrt_rtx")),
-        )
-    ),
-]
+RUNTIMES = (
+    *("__init__", "cuda", "mnn", "ncnn", "onnx_inputs", "onnxruntime", "onnxruntime_providers", "openvino"),
+    *("ort_format", "tensorrt", "tensorrt_rtx"),
+)
+DEVICE_SIDE = [ROOT / name for name in sorted({*AGENT, *STANDALONE, *(f"runtimes/{name}.py" for name in RUNTIMES)})]
 PACKAGES = ("MNN", "_tools", "ncnn", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 OWN = {f"targets.{path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}" for path in DEVICE_SIDE}
 
@@ -55,12 +41,16 @@ def test_it_parses_as_python_3_8_and_imports_what_a_device_has(path: Path) -> No
         assert known or name in own, name
 
 
-def test_what_is_sent_as_one_file_imports_nothing_but_itself() -> None:
-    sent = {f"targets.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}" for name in STANDALONE}
-    for name in STANDALONE:
-        assert ROOT / name in DEVICE_SIDE
+@pytest.mark.parametrize("names", [STANDALONE, (*AGENT, *(f"runtimes/{name}.py" for name in RUNTIMES))])
+def test_what_is_sent_as_one_file_imports_nothing_but_itself(names: tuple[str, ...]) -> None:
+    sent = {f"targets.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}" for name in names}
+    for name in names:
         own = {each for each in imported(ast.parse((ROOT / name).read_text())) if each.startswith("targets.")}
         assert own <= sent, name
+
+
+def test_every_source_of_conditions_is_sent() -> None:
+    assert {f"conditions/{path.name}" for path in (ROOT / "conditions").glob("*.py")} == set(CONDITIONS)
 
 
 def test_a_python_that_is_too_old_can_read_the_line_that_says_so() -> None:

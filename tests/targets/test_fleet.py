@@ -15,37 +15,20 @@ from targets.fleet import connect_fleet
 from targets.target import Target
 from targets.transports.dask_address import check_encrypted
 from targets.upkeep import ask_about, clean
-from tests.targets.fleet import SETTINGS, Fleet, NoFleet, serve, write_certificates
-from tests.targets.test_faults import wait_for
+from tests.targets.fleet import CORES, SETTINGS, Fleet, write_certificates
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'cutback[fleet]'")
 
-CORES = {"small": 3, "large": 5}  # what the stand-ins of each kind say that they have
-
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    try:
-        with serve(tmp_path_factory.mktemp("fleet"), CORES) as running:
-            running.start_worker("small-1", "small")
-            wait_for(lambda: joined(running, "small"))
-            yield running
-    except NoFleet as failure:
-        pytest.skip(str(failure))
+def fleet(small_fleet: Fleet) -> Fleet:
+    return small_fleet
 
 
 @pytest.fixture(scope="module")
 def device(fleet: Fleet) -> Iterator[Connection]:
     with connect(fleet.target("small")) as opened:
         yield opened
-
-
-def joined(fleet: Fleet, tag: str) -> list[str]:
-    try:
-        with connect(fleet.target(tag)) as opened:
-            return opened.devices()
-    except LinkLost:
-        return []
 
 
 def test_a_fleet_computes_what_this_machine_computes(device: Connection, connection: Connection, model: Path) -> None:

@@ -28,10 +28,9 @@ from targets.fleet import connect_fleet
 from targets.profiles.store import ProfileStore
 from targets.target import Target
 from tests.latency.networks import residual
-from tests.targets.fleet import Fleet, NoFleet, serve
+from tests.targets.fleet import CORES, Fleet, NoFleet, joined, serve
 from tests.targets.models import saved, slow
 from tests.targets.test_faults import alive, children, wait_for
-from tests.targets.test_fleet import CORES, joined
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'cutback[fleet]'")
