@@ -3,7 +3,7 @@
 import contextlib
 import json
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,6 +79,9 @@ class Connection:
         self._at_end = at_end
         self._lower = lower
         self._tell = tell
+        self.place, self.repeated = "", 0  # of a fleet: which device is at the request, how many died over it
+        self._observed: Mapping[str, Any] = {}  # of the device that answered last, where it is not always the same
+        self._ended = threading.Event()
         self._gauge_file: Path | None = None
         self._copies: dict[tuple[Any, ...], tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
         self._outputs: tuple[object, list[str] | None] = (None, None)  # of the last model that was run
@@ -218,6 +221,7 @@ class Connection:
 
             session, gauge_ns, raw = self._again(work)
             session = self._of_its_regime(session)
+            device = replace(self.device, observed={**self.device.observed, **self._observed})
             kernels: tuple[Kernel, ...] = ()
             if raw is not None:
                 with self._understood():
@@ -225,7 +229,7 @@ class Connection:
             if kernels_only:
                 together = zip(*(kernel.samples_ns for kernel in kernels), strict=True)
                 session = replace(session, samples_ns=tuple(map(sum, together)))
-            return Profile(kernels, session, self.device, gauge_ns)
+            return Profile(kernels, session, device, gauge_ns)
 
     def _of_its_regime(self, session: Session) -> Session:
         """With the doubt whether the clocks were as the target says. `TargetError` where they were not: a device that
@@ -277,6 +281,8 @@ class Connection:
     def _open(self) -> Device:
         """A new link in place of the present one, and the device at its other end."""
         self._line.close()
+        if self._ended.is_set():
+            raise LinkLost(f"The connection to {self.target.name} was interrupted. Connect again.")
         self._lost = False
         self._link = self._line.enter_context(open_link(self.target))
         told = self._ask("device", {}, SILENCE_S)
@@ -284,7 +290,8 @@ class Connection:
             found, self._reads = answers.device_from(told)
             self.conditions, self.lock = answers.conditions_from(told)
         check_regime(self.target.regime, self.lock, self.target.name)
-        return replace(found, regime={**found.regime, "regime": self.target.regime})
+        observed = {**found.observed, **self._observed}
+        return replace(found, regime={**found.regime, "regime": self.target.regime}, observed=observed)
 
     def _again(self, work: Callable[[], Found]) -> Found:
         """What `work` gives; where the link is lost meanwhile, over a new one to the same device."""
@@ -295,10 +302,10 @@ class Connection:
                 return work()
             except LinkLost as lost:
                 self._lost = True
-                if pause_s is None:
+                if pause_s is None or self._ended.is_set():
                     raise
                 self._tell(f"{lost} Trying again in {pause_s:.0f} s.")
-                time.sleep(pause_s)
+                self._ended.wait(pause_s)
         raise AssertionError("the last attempt returns or raises")
 
     def _reopen(self) -> None:
@@ -309,7 +316,7 @@ class Connection:
                     f"{self.target.name} came back with another {part.replace('_', ' ')}. What was measured before and "
                     "what would be now do not go together: start again."
                 )
-        for name in ("host", "serial"):
+        for name in ("host", "serial") if self._link.one_device else ():
             if found.observed.get(name) != self.device.observed.get(name):
                 raise TargetError(f"Where {self.target.name} was, another device answers. Look at its address.")
 
@@ -326,9 +333,28 @@ class Connection:
         )
         return result
 
+    def devices(self) -> list[str]:
+        """The names of all that are reached through it."""
+        if self._link.one_device:
+            return [str(self.device.observed.get("host", self.target.name))]
+        found: list[str] = self._again(lambda: self._ask("devices", {}, SILENCE_S))
+        return found
+
+    def interrupt(self) -> None:
+        """From another thread: the request that is waited for ends with `LinkLost`, and so does every other one."""
+        self._ended.set()
+        self._link.channel.process.kill()
+
     def _on_event(self, event: Mapping[str, Any]) -> None:
         if "waiting_for" in event:
             self._tell(f"{self.target.name} is busy for {str(event['waiting_for'])[:MOST_TOLD]}; waiting.")
+        if isinstance(event.get("note"), str):
+            self._tell(f"{self.target.name}: {event['note'][:MOST_TOLD]}")
+        if isinstance(event.get("place"), str) and isinstance(event.get("repeated"), int):
+            self.place, self.repeated = event["place"], event["repeated"]
+        if "observed" in event:  # of a fleet: the device that has just answered
+            with self._understood():
+                self._observed = answers.document(event["observed"], "observed")
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:

@@ -17,8 +17,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "regime": REGIMES,
     "cores": cores.CHOICES,
 }
-TEXTS = ("address", "config", "python", "folder")
-FIELDS = ("transport", "address", "config", "runtime", "precision", "threads", "cores", "regime", "python", "folder")
+TEXTS = ("address", "config", "tag", "python", "folder")
+FIELDS = (
+    "transport", "address", "config", "tag", "runtime", "precision", "threads", "cores", "regime", "python", "folder",
+)  # fmt: skip
 
 # The targets that are always there: name -> the runtime that each uses here.
 LOCAL: Mapping[str, str] = {

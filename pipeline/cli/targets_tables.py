@@ -10,7 +10,7 @@ from pipeline.cli.targets import in_bytes
 from targets.target import Target
 
 SHOWN = ("name", "transport", "address", "runtime", "threads")  # in columns of their own
-ELSE = ("regime", "precision", "python", "folder", "config")  # where they are not as every target has them
+ELSE = ("tag", "regime", "precision", "python", "folder", "config")  # where they are not as every target has them
 
 
 def print_targets(found: Sequence[Mapping[str, Any]]) -> None:

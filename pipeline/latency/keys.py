@@ -14,6 +14,9 @@ from targets.profiles.store import Row
 STAIRCASE, IN_NETWORK, END_TO_END = "staircase", "in network", "end to end"
 
 
+OF_A_FLEET = ("worker", "tag", "host", "serial", "began_s", "ended_s")
+
+
 def key_of(connection: Connection, op: Mapping[str, Any], place: str) -> KernelKey:
     """`place`: STAIRCASE, IN_NETWORK or END_TO_END."""
     device = connection.device
@@ -31,5 +34,7 @@ def in_gauges_of(row: Row) -> float:
 
 
 def observed_in(profile: Profile) -> dict[str, Any]:
-    """What is kept beside a profile's rows, so that their levels can be told."""
-    return {"gauge_ns": list(profile.gauge_ns), "calm": list(profile.calm)}
+    """What is kept beside a profile's rows, so that their levels can be told; of a fleet, by which device."""
+    observed = profile.device.observed
+    by = {"device": {name: observed[name] for name in OF_A_FLEET if name in observed}} if "worker" in observed else {}
+    return {"gauge_ns": list(profile.gauge_ns), "calm": list(profile.calm), **by}

@@ -16,6 +16,7 @@ from pipeline.graph.couple import Channels
 from pipeline.graph.model import Model
 from pipeline.graph.rewrite import rewritten
 from pipeline.latency.candidates import Candidates, find_candidates
+from pipeline.latency.collecting import collect
 from pipeline.latency.design import design
 from pipeline.latency.heldout import FEWEST, HeldOut, held_out, spread_of
 from pipeline.latency.kinds import settled, sweeps_of, with_grains
@@ -70,9 +71,11 @@ def profile_network(
     rewrite: bool = False,
     seed: int = 0,
     on_progress: Progress | None = None,
+    others: Sequence[Connection] = (),
 ) -> NetworkProfile:
-    """Sites, staircases, candidate widths, samples in place and the fitted latency model. `TargetError` where the
-    runtime tells no kernel times, `BadInput` where the device is emulated."""
+    """Sites, staircases, candidate widths, samples in place and the fitted latency model. `others`: connections to more
+    devices of the same kind, which measure plans too. `TargetError` where the runtime tells no kernel times, `BadInput`
+    where the device is emulated."""
     refuse_emulated(connection.device, connection.target.name)
     session_id = uuid.uuid4().hex
     uncut = rewritten(model) if rewrite else model
@@ -92,20 +95,20 @@ def profile_network(
     full = {group.id: group.channels for group in channels.groups}
     known = known_kernels(sites, space, connection, store) if store else {}
     plans = [full, *design(channels, groups, offered, seed)]
-    samples: list[Sample] = []
-    built, wanted = 0, len(plans)
-    for number, plan in enumerate(plans):
-        if on_progress:
-            on_progress(number, wanted, "profiling cut networks in place")
-        sample = known_sample(sites, plan, space, model, connection, store) if store else None
-        if sample is None and number >= wanted:
-            break
-        if sample is None:
-            sample, built = sample_plan(model, channels, sites, plan, space, connection, store, session_id), built + 1
-        samples.append(sample)
-        if number == 0:  # what other networks showed need not be shown again
-            new = 1 - _known_share(sites, sample, known)
-            wanted = min(len(plans), 1 + max(FEWEST_PLANS_KNOWN, round(new * (len(plans) - 1))))
+
+    def wanted_after(uncut: Sample) -> int:
+        """What other networks showed need not be shown again."""
+        new = 1 - _known_share(sites, uncut, known)
+        return min(len(plans), 1 + max(FEWEST_PLANS_KNOWN, round(new * (len(plans) - 1))))
+
+    samples, built = collect(
+        plans,
+        [connection, *others],
+        known=lambda plan: known_sample(sites, plan, space, model, connection, store) if store else None,
+        take=lambda plan, by: sample_plan(model, channels, sites, plan, space, by, store, session_id),
+        wanted_after=wanted_after,
+        on_progress=on_progress,
+    )
     if on_progress:
         on_progress(len(samples), len(samples), "profiled")
     heldout = held_out(sites, samples, offered, known)

@@ -18,6 +18,7 @@ from targets.pairing import FEWEST_TURNS, GAUGE_RUNS
 from targets.runtimes import RUNTIMES
 from targets.target import Target, find_target
 from targets.transports import TRANSPORTS
+from tests.targets.fleet import Fleet
 from tests.targets.models import elementwise, model_of, residual, saved
 from tests.targets.sshd import Server
 
@@ -28,8 +29,8 @@ SLOW = ("executorch", "ncnn")  # to import, or to convert for
 
 
 def is_slow(runtime: str, transport: str) -> bool:
-    """Every runtime is seen here, and every transport with one runtime."""
-    return runtime in SLOW or (transport != "local" and runtime != "onnxruntime")
+    """Every runtime is seen here, and every transport with one runtime; in a fleet each request starts an agent."""
+    return runtime in SLOW or transport == "dask" or (transport != "local" and runtime != "onnxruntime")
 
 
 RUNNING = [
@@ -51,7 +52,12 @@ def ssh_target(request: pytest.FixtureRequest, runtime: str) -> Target:
     return server.target("test", runtime)
 
 
-REACHED = {"local": local_target, "ssh": ssh_target}  # transport -> a device that it reaches
+def dask_target(request: pytest.FixtureRequest, runtime: str) -> Target:
+    fleet: Fleet = request.getfixturevalue("small_fleet")
+    return replace(fleet.target("small"), name="test", runtime=runtime)
+
+
+REACHED = {"local": local_target, "ssh": ssh_target, "dask": dask_target}  # transport -> a device that it reaches
 
 
 def test_every_transport_has_a_device_for_the_contract() -> None:
