@@ -144,7 +144,7 @@ def errors(row: Mapping[str, Any], way: str, kind: str, *, shares: bool) -> np.n
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
-        "| network | way | builds | seconds | edges: median / p95 | anywhere | as shares: edges | anywhere | in interval |",
+        "| network | way | builds | s | edges: median / p95 | anywhere | as shares: edges | anywhere | in interval |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -81,9 +81,10 @@ def prune(
         normalisation=normalisation or default_normalisation(criterion), samples=samples,
         seed=seed, on_progress=on_progress,
     )  # fmt: skip
+    doubts: tuple[str, ...] = ()
     if keep is not None:
         channels: Mapping[str, int] = keep_share({group.id: group.channels for group in groups}, keep)
-        decision, doubts = None, ()
+        decision = None
     else:
         assert goal is not None
         decision, doubts = _decide(

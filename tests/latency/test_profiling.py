@@ -12,9 +12,7 @@ from pipeline.latency.design import design
 from pipeline.latency.profiling import FEWEST_PLANS_KNOWN, cut_to, profile_network
 from pipeline.latency.sites import sites_of
 from pipeline.latency.table import family_key
-from targets.connection import Connection, connect
-from targets.errors import TargetError
-from targets.target import find_target
+from targets.connection import Connection
 from tests.latency.conftest import WIDTH, Profiled
 from tests.latency.networks import residual, square_skip
 
@@ -130,14 +128,3 @@ def test_a_network_whose_kernels_another_one_showed_is_built_less_often(
         alike = [site for site in found.latency.sites.sites if family_key(site.family) == family]
         own = {site.at(sample.channels) for site in alike for sample in found.latency.samples}
         assert own | set(learned) == set(found.latency.table.samples[family])
-
-
-def test_a_runtime_that_tells_no_kernel_times_is_refused_and_says_what_to_do() -> None:
-    """A provider that takes no nodes is in every package for Linux; of providers nobody tells kernels apart."""
-    model = residual(WIDTH)
-    channels = couple(model)
-    with (
-        connect(find_target("local:provider=AzureExecutionProvider")) as other,
-        pytest.raises(TargetError, match=r"AzureExecutionProvider\) tells no kernel times.*cutback measure"),
-    ):
-        profile_network(model, channels, channels.free, other, None)
