@@ -254,6 +254,8 @@ def print_measurements(result: Mapping[str, Any]) -> None:
     rows = [
         (
             escape(str(model["path"])) + (QUICK if model.get("quick") else ""),
+            escape(str(model["target"])),
+            escape(str(model["runtime"])),
             number(model["median_ms"]),
             interval(model.get("low_ms"), model.get("high_ms")),
             number(model.get("p90_ms")),
@@ -262,12 +264,14 @@ def print_measurements(result: Mapping[str, Any]) -> None:
         for model in result["models"]
     ]
     title = "Latency, by the quick protocol" if result.get("quick") else "Latency"
-    out.print(table(title, ("network", "median ms", "99 % interval", "p90 ms", "p99 ms"), rows))
+    columns = ("network", "target", "runtime", "median ms", "99 % interval", "p90 ms", "p99 ms")
+    out.print(table(title, columns, rows, left=3))
+    several = len({model["target"] for model in result["models"]}) > 1
     first, *others = result["models"]
     for other, ratio in zip(others, result.get("ratios") or (), strict=True):
-        out.print(
-            f"{escape(str(other['path']))} against {escape(str(first['path']))}: {ratio_text(ratio)}", soft_wrap=True
-        )
+        said = ratio_text(ratio) if ratio.get("value") is not None else f"[yellow]{escape(ratio['because'])}[/yellow]"
+        sides = [f"{each['path']} on {each['target']}" if several else str(each["path"]) for each in (other, first)]
+        out.print(f"{escape(sides[0])} against {escape(sides[1])}: {said}", soft_wrap=True)
     for model in result["models"]:
         print_doubts(out, model.get("doubts"))
 
