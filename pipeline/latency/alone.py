@@ -100,14 +100,6 @@ def profile_branches(branches: Sequence[tuple[Sweep, int]], connection: Connecti
         return connection.profile(path, runs=RUNS, kernels_only=True)
 
 
-def profile_copies(sweep: Sweep, width: int, copies: int, connection: Connection) -> Profile:
-    """The sweep at one width, `copies` times over with other weights, as one network, end to end."""
-    with tempfile.TemporaryDirectory(prefix="cutback-stairs-") as folder:
-        path = Path(folder, "width.onnx")
-        path.write_bytes(_graph([(sweep, width)] * copies).SerializeToString())
-        return connection.profile(path, runs=RUNS)
-
-
 def _graph(branches: Sequence[tuple[Sweep, int]]) -> onnx.ModelProto:
     generator = np.random.default_rng(0)
     nodes, weights, inputs, outputs = [], [], {}, []

@@ -1,7 +1,7 @@
 """Staircases from end-to-end times: where the runtime tells no kernel times, each width is a build of its own.
 
 So there are few of them: only the kinds of kernels with most multiply-adds are swept, at the few widths that tell
-grains apart. A build holds one kernel, several times over, so that what surrounds it counts for little.
+grains apart. A build holds one kernel (`between`), several times over, so that what surrounds it counts for little.
 """
 
 import math
@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.latency.alone import Sweep, profile_copies
+from pipeline.latency.alone import Sweep
+from pipeline.latency.between import EDGE, profile_between
 from pipeline.latency.grain import Curve, find_curve
 from pipeline.latency.keys import STAIRCASE_END_TO_END, in_gauges_of, key_of, observed_in
 from pipeline.latency.kinds import Kind
@@ -77,10 +78,10 @@ def copies_of(sweep: Sweep) -> int:
 def _time(sweep: Sweep, width: int, connection: Connection, store: Profiles | None, session_id: str) -> float:
     """In gauges: from the database where it is known, else timed now and recorded."""
     copies = copies_of(sweep)
-    key = key_of(connection, {**sweep.op, "width": width, "copies": copies}, STAIRCASE_END_TO_END)
+    key = key_of(connection, {**sweep.op, "width": width, "copies": copies, "edge": EDGE}, STAIRCASE_END_TO_END)
     if known := _known(key, store):
         return known
-    profile = profile_copies(sweep, width, copies, connection)
+    profile = profile_between(sweep, width, copies, connection)
     samples = profile.end_to_end.samples_ns
     if store:
         store.add([Row(key, samples, f"{session_id}-{key.digest[:12]}", 0, observed_in(profile))])

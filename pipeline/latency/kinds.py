@@ -101,6 +101,16 @@ def with_grains(model: Model, sites: SiteMap, curves: Curves) -> SiteMap:
     )
 
 
+def with_slow_paths(model: Model, sites: SiteMap, curves: Curves) -> SiteMap:
+    """Sites that know their work, with how much slower each width is off the step."""
+
+    def slower(site: Site) -> tuple[float, ...]:
+        return tuple(max(curve.slower, 0.0) for curve in curves_of(model, site, curves))
+
+    found = (replace(s, work=s.work._replace(slower=slower(s))) if s.work else s for s in sites.sites)
+    return replace(sites, sites=tuple(found))
+
+
 def curves_of(model: Model, site: Site, curves: Curves) -> tuple[Curve, ...]:
     """One curve a width, or none where one of them was not swept."""
     found = [curves.get(kind_of(sweep)) for sweep in _sweeps(model, site) if sweep is not None]

@@ -20,7 +20,7 @@ from pipeline.latency.candidates import Candidates, find_candidates
 from pipeline.latency.design import design
 from pipeline.latency.few_widths import find_few_curves
 from pipeline.latency.heldout import FEWEST, HeldOut, held_out, spread_of
-from pipeline.latency.kinds import settled, sweeps_of, weights_of, with_grains
+from pipeline.latency.kinds import settled, sweeps_of, weights_of, with_grains, with_slow_paths
 from pipeline.latency.predict import LatencyModel, fit
 from pipeline.latency.samples import (
     Known,
@@ -94,7 +94,7 @@ def profile_network(
         weights = weights_of(uncut, plain_sites, list(sweeps))
         swept = find_few_curves(sweeps, weights, connection, store, session_id, on_progress)
     curves = settled(uncut, plain_sites, swept)
-    sites = with_grains(uncut, plain_sites, curves)
+    sites = with_slow_paths(uncut, with_grains(uncut, plain_sites, curves), curves)
     offered = find_candidates(uncut, channels, sites, groups, curves)
     space = PlanSpace(tuple(groups), offered, constants, rewrite)
     full = {group.id: group.channels for group in channels.groups}

@@ -23,12 +23,15 @@ LINEAR = ("Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul")
 
 class Work(NamedTuple):
     """What a site does on paper. `macs`: multiply-adds, `weights`: elements, both for each unit of the product of its
-    widths. `reads`: elements for each unit of its first width; `makes`: and of its last one."""
+    widths. `reads`: elements for each unit of its first width; `makes`: and of its last one. `slower`: for each width
+    the share of its time that it takes more off the step, as its kind showed by itself; empty where it was not swept.
+    """
 
     macs: float
     weights: float
     reads: float
     makes: float
+    slower: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ def to_json(profile: NetworkProfile) -> dict[str, Any]:
                 "nodes": sorted(site.nodes),
                 "linear": site.linear,
                 "grains": [[grain.step, grain.block] for grain in site.grains],
-                "work": list(site.work) if site.work else None,
+                "work": site.work._asdict() if site.work else None,
             }
             for site in profile.latency.sites.sites
         ],
@@ -68,7 +68,7 @@ def from_json(data: Mapping[str, Any], model: Model) -> NetworkProfile:
             frozenset(entry["nodes"]),
             entry["linear"],
             tuple(Grain(*grain) for grain in entry["grains"]),
-            Work(*entry["work"]) if entry["work"] else None,
+            Work(**{**entry["work"], "slower": tuple(entry["work"]["slower"])}) if entry["work"] else None,
         )
         for entry in data["sites"]
     )

@@ -6,8 +6,8 @@ product, and what the product costs more off the step. The sums over a plan's si
 they are one least-squares problem, with non-negative solutions (`nnls`).
 
 There are more terms than plans. What no plan tells is taken from paper: multiply-adds, elements moved, weights and
-kernels, each at the one rate that explains the plans best, make a first estimate of every term, and each term is pulled
-towards its own (ridge regression, in units of the estimate).
+kernels, each at the one rate that explains the plans best and slower off the step as the sweeps showed, make a first
+estimate of every term, and each term is pulled towards its own (ridge regression, in units of the estimate).
 """
 
 import itertools
@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from pipeline.latency.sites import Site, SiteMap, Work
-from pipeline.latency.table import NARROW, OFF, ON, KernelTable, Law, Regime, Sample, family_key, features, regime_of
+from pipeline.latency.table import (
+    NARROW,
+    OFF,
+    ON,
+    KernelTable,
+    Law,
+    Regime,
+    Sample,
+    family_key,
+    features,
+    regime_of,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -26,10 +37,11 @@ FloatArray = NDArray[np.float64]
 # networks every strength from a third to three times of it predicts held-out plans alike.
 PULL = 4e-4
 UNEXPECTED = 0.02  # of the whole, for all families together, that a term may come to that paper gives nothing
+LEAST_SLOWER = 0.05  # off the step, where a sweep showed less: what surrounds a kernel in its network may
 ROUNDS = 3  # of least squares
 FAR = 0.1  # relative error at which a plan counts half: noise stays below it, a disturbed profile does not
 
-RATES = ("multiply-adds", "multiply-adds off the step", "activations", "weights", "kernels")
+RATES = ("multiply-adds", "activations", "weights", "kernels")
 
 
 def fit_whole(sites: SiteMap, samples: Sequence[Sample]) -> KernelTable:
@@ -53,7 +65,7 @@ def fit_whole(sites: SiteMap, samples: Sequence[Sample]) -> KernelTable:
 
 def _terms(own: Sequence[Site], samples: Sequence[Sample]) -> FloatArray:
     """(plans, terms): what each term of the family's law is multiplied with, over its sites; the last is the product
-    of the widths again, where one of them is off the step."""
+    of the widths again, as much of it as they are slower off the step."""
     count = len(own[0].widths)
     found = np.zeros((len(samples), len(features((1,) * count, own[0].grains)) + 1))
     for row, sample in zip(found, samples, strict=True):
@@ -61,8 +73,14 @@ def _terms(own: Sequence[Site], samples: Sequence[Sample]) -> FloatArray:
             widths = site.at(sample.channels)
             if min(widths, default=1) > 0:
                 paid = features(widths, site.grains)
-                row += np.append(paid, paid[-1] if OFF in regime_of(widths, site.grains) else 0.0)
+                row += np.append(paid, paid[-1] * _slower(site, regime_of(widths, site.grains)))
     return found
+
+
+def _slower(site: Site, regime: Regime) -> float:
+    """The share of its time that the site takes more in the regime, as far as its sides showed it by themselves."""
+    known = _work(site).slower or (0.0,) * len(regime)
+    return sum(max(each, LEAST_SLOWER) for each, where in zip(known, regime, strict=True) if where == OFF)
 
 
 def _estimates(families: Sequence[Sequence[Site]], blocks: Sequence[FloatArray], ends: FloatArray) -> list[FloatArray]:
@@ -77,19 +95,23 @@ def _estimates(families: Sequence[Sequence[Site]], blocks: Sequence[FloatArray],
 def _by_rate(work: Work, widths: int) -> FloatArray:
     """(terms, rates): how much of each of RATES a unit of each term is."""
     found = np.zeros((widths + 2 if widths == 1 else widths + 3, len(RATES)))
-    macs, off, moved, weights, kernels = range(len(RATES))
+    macs, moved, weights, kernels = range(len(RATES))
     found[0, kernels] = 1.0
     found[1, moved] += work.reads
     found[widths, moved] += work.makes
     found[-2, macs] += work.macs
     found[-2, weights] += work.weights
-    found[-1, off] += work.macs
+    found[-1] = found[-2]
     return found
 
 
+def _work(site: Site) -> Work:
+    assert site.work is not None, "sites of a runtime that tells kernels are fitted to their kernels"
+    return site.work
+
+
 def _mean_work(own: Sequence[Site]) -> Work:
-    works = [site.work for site in own if site.work is not None]
-    assert len(works) == len(own), "sites of a runtime that tells kernels are fitted to their kernels"
+    works = [_work(site)[:4] for site in own]
     return Work(*(float(np.mean(column)) for column in zip(*works, strict=True)))
 
 
@@ -108,8 +130,12 @@ def _pulled(matrix: FloatArray, ends: FloatArray, towards: FloatArray) -> FloatA
 
 
 def _laws(site: Site, terms: FloatArray) -> tuple[Law, Mapping[Regime, Law]]:
-    """The family's law, and the one off the step."""
-    on, off = terms[:-1].copy(), terms[:-1].copy()
-    off[-1] += terms[-1]
+    """The family's law, and one for every way to be off the step."""
+
+    def law(regime: Regime) -> Law:
+        weights = terms[:-1].copy()
+        weights[-1] += _slower(site, regime) * terms[-1]
+        return Law(site.grains, weights)
+
     regimes = itertools.product((ON, OFF, NARROW), repeat=len(site.grains))
-    return Law(site.grains, on), {regime: Law(site.grains, off) for regime in regimes if OFF in regime}
+    return law((ON,) * len(site.grains)), {regime: law(regime) for regime in regimes if OFF in regime}
