@@ -111,8 +111,9 @@ def _work(site: Site) -> Work:
 
 
 def _mean_work(own: Sequence[Site]) -> Work:
-    works = [_work(site)[:4] for site in own]
-    return Work(*(float(np.mean(column)) for column in zip(*works, strict=True)))
+    works = [_work(site) for site in own]
+    macs, weights, reads, makes = np.mean([work[:4] for work in works], axis=0).tolist()
+    return Work(macs, weights, reads, makes)
 
 
 def _pulled(matrix: FloatArray, ends: FloatArray, towards: FloatArray) -> FloatArray:
