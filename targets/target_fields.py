@@ -17,9 +17,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "regime": REGIMES,
     "cores": cores.CHOICES,
 }
-TEXTS = ("address", "config", "tag", "python", "folder")
+TEXTS = ("address", "config", "tag", "python", "binary", "folder")
 FIELDS = (
-    "transport", "address", "config", "tag", "runtime", "precision", "threads", "cores", "regime", "python", "folder",
+    "transport", "address", "config", "tag", "runtime", "precision", "threads", "cores", "regime", "python", "binary",
+    "folder",
 )  # fmt: skip
 
 # The targets that are always there: name -> the runtime that each uses here.
