@@ -111,8 +111,8 @@ def _work(site: Site) -> Work:
 
 
 def _mean_work(own: Sequence[Site]) -> Work:
-    works = [_work(site)[:4] for site in own]
-    return Work(*(float(np.mean(column)) for column in zip(*works, strict=True)))
+    macs, weights, reads, makes = np.mean([_work(site)[:4] for site in own], axis=0).tolist()
+    return Work(macs, weights, reads, makes)
 
 
 def _pulled(matrix: FloatArray, ends: FloatArray, towards: FloatArray) -> FloatArray:
