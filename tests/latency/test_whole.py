@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from pipeline.graph.couple import couple
 from pipeline.latency import few_widths
+from pipeline.latency.alone import Sweep
+from pipeline.latency.between import between
 from pipeline.latency.few_widths import MOST_BUILDS, find_few_curves, telling_widths
 from pipeline.latency.grain import BLOCKS, STEPS, Curve, Grain, find_curve
 from pipeline.latency.heldout import held_out
@@ -147,3 +151,23 @@ def test_kinds_beyond_the_builds_take_the_curve_of_the_heaviest_of_their_side(mo
 def test_sites_of_the_lawful_network_are_all_predicted() -> None:
     model = fit(paper_sites(Grain()), [whole(plan) for plan in plans(12)])
     assert [table.name for table in model.cost_tables()] == list(SITE_WIDTHS)
+
+
+@pytest.mark.parametrize(("rank", "side"), [(0, "in"), (1, "out"), (2, "in"), (2, "out"), (2, "both"), (3, "in")])
+def test_a_kernel_stands_between_edges_that_are_the_same_at_every_width(rank: int, side: str) -> None:
+    op = "Conv" if rank else "Gemm"
+    node = helper.make_node(op, ["x", "w"], ["y"], **({} if rank else {"transB": 1}))
+    deep = side == "both"
+    sweep = Sweep(node, (1, 24, *[5] * rank), (24, 1 if deep else 24, *[3] * rank), side, 24, 24, 1 if deep else None)
+    ends = []
+    for width in (7, 24):
+        proto = onnx.shape_inference.infer_shapes(between(sweep, width, 2), strict_mode=True)
+        onnx.checker.check_model(proto)
+        ends.append([shape_of(value) for value in (*proto.graph.input, *proto.graph.output)])
+        (kernel,) = [tensor for tensor in proto.graph.initializer if tensor.name == "kernel0.w"]
+        assert tuple(kernel.dims) == sweep.weights(width)
+    assert ends[0] == ends[1]
+
+
+def shape_of(value: onnx.ValueInfoProto) -> list[int]:
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
