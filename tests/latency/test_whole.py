@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -156,7 +157,8 @@ def test_sites_of_the_lawful_network_are_all_predicted() -> None:
 @pytest.mark.parametrize(("rank", "side"), [(0, "in"), (1, "out"), (2, "in"), (2, "out"), (2, "both"), (3, "in")])
 def test_a_kernel_stands_between_edges_that_are_the_same_at_every_width(rank: int, side: str) -> None:
     op = "Conv" if rank else "Gemm"
-    node = helper.make_node(op, ["x", "w"], ["y"], **({} if rank else {"transB": 1}))
+    attributes: dict[str, Any] = {} if rank else {"transB": 1}
+    node = helper.make_node(op, ["x", "w"], ["y"], **attributes)
     deep = side == "both"
     sweep = Sweep(node, (1, 24, *[5] * rank), (24, 1 if deep else 24, *[3] * rank), side, 24, 24, 1 if deep else None)
     ends = []
