@@ -12,7 +12,7 @@ archive where the device has none of that hash yet, and becomes the agent, which
 # Understood by every Python 3, so that one that is too old says so instead of showing a syntax error. Input is read
 # without a buffer: what follows belongs to the agent.
 BOOTSTRAP = r"""
-import hashlib, json, os, sys
+import hashlib, json, os, shutil, stat, sys
 
 def line():
     got = b""
@@ -33,17 +33,32 @@ def digest(path):
             found.update(block)
     return found.hexdigest()
 
+def home(path):
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise OSError(2, "There is no home folder for it", path)
+    return found
+
+def ours(folder):
+    os.makedirs(folder, 0o700, exist_ok=True)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise OSError(1, "Others may write to it, or it is no folder of yours. Name another, or chmod 700", folder)
+
 def main():
     asked = line()
     if sys.version_info < (3, 8):
         return say(error="Python 3.8 or newer is needed there; python3 is {}.{}".format(*sys.version_info))
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    root = os.path.abspath(os.path.expanduser(asked["root"] or os.path.join(cache, "cutback")))
+    os.umask(0o077)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    root = os.path.realpath(home(asked["root"] or os.path.join(cache, "cutback")))
     folder = os.path.join(root, "agents")
     path = os.path.join(folder, asked["sha256"] + ".pyz")
+    python = shutil.which(home(asked["python"] or sys.executable or "python3"))
+    if not python:
+        return say(error="There is no {} there that can be run.".format(asked["python"] or "python3"))
     for each in (root, folder):
-        os.makedirs(each, 0o700, exist_ok=True)
-        os.chmod(each, 0o700)
+        ours(each)
     if not (os.path.isfile(path) and digest(path) == asked["sha256"]):
         say(have=False)
         part = "{}.{}.part".format(path, os.urandom(8).hex())
@@ -65,7 +80,6 @@ def main():
             if os.path.exists(part):
                 os.unlink(part)
     os.environ["CUTBACK_HOLDER"] = asked["holder"]
-    python = os.path.expanduser(asked["python"]) or sys.executable
     say(have=True)
     try:
         os.execv(python, [python, path, "--root", root])

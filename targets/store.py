@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -15,8 +16,7 @@ class Store:
     """`own`: the archive that this agent runs from."""
 
     def __init__(self, root: str, own: str) -> None:
-        self.cache = Cache(root)
-        self._own = own
+        self.cache = Cache(root, own)
         self.folder = ""  # of the session; files are brought back from there and from nowhere else
 
     def answer(self, request: dict[str, Any], host: Host) -> Any:
@@ -30,7 +30,7 @@ class Store:
         if request["verb"] == "session":
             return {"folder": self.folder}
         if request["verb"] == "clean":
-            return self.cache.clean(self._own)
+            return self.cache.clean()
         return self._fetch(request["id"], Path(arguments["path"]), host)
 
     def _fetch(self, number: int, path: Path, host: Host) -> dict[str, Any]:
@@ -38,8 +38,8 @@ class Store:
         if path.parent != Path(self.folder):
             raise BadInput(f"{path.name} is no file of this session.")
         found = hashlib.sha256()
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with os.fdopen(os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
             host.send_file({"id": number, "payload": size}, blocks_of(file, size, found))
         path.unlink()
         return {"sha256": found.hexdigest()}

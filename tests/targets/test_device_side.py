@@ -3,34 +3,23 @@
 import ast
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 import targets
-from targets.archive import MAIN, STANDALONE
+from targets.archive import AGENT, MAIN, STANDALONE, write_agent, write_standalone
 
 ROOT = Path(targets.__file__).parent
-DEVICE_SIDE = [
-    *(ROOT / name for name in ("__init__.py", "errors.py", "protocol.py", "agent.py", "worker.py", "timing.py")),
-    *(
-        ROOT / name
-        for name in (
-            "speed.py",
-            "watch.py",
-            "load.py",
-            "feeds.py",
-            "probe.py",
-            "pairing.py",
-            *(f"{name}.py" for name in ("comparison", "here", "packed", "results", "rounds", "standalone")),
-            *(f"profiles/{name}.py" for name in ("__init__", "lines")),
-            "runtimes/__init__.py",
-            *(f"runtimes/{name}.py" for name in ("cuda", "mnn", "ncnn", "onnx_inputs", "onnxruntime", "openvino")),
-            *(f"runtimes/{name}.py" for name in ("onnxruntime_providers", "ort_format", "tensorrt", "tensorrt_rtx")),
-        )
-    ),
+HOST_RUNTIMES = ("foreign_graph", "join_by_names", "onnx_graph")  # beside the joins: host side, and sent along unused
+DEVICE_RUNTIMES = [
+    f"runtimes/{path.name}"
+    for path in sorted((ROOT / "runtimes").glob("*.py"))
+    if path.stem not in HOST_RUNTIMES and not path.stem.endswith("_kernels")
 ]
-PACKAGES = ("MNN", "_tools", "ncnn", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+DEVICE_SIDE = [ROOT / name for name in sorted({*AGENT, *STANDALONE, *DEVICE_RUNTIMES})]
+PACKAGES = ("MNN", "_tools", "executorch", "ncnn", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 OWN = {f"targets.{path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}" for path in DEVICE_SIDE}
 
 
@@ -61,6 +50,25 @@ def test_what_is_sent_as_one_file_imports_nothing_but_itself() -> None:
         assert ROOT / name in DEVICE_SIDE
         own = {each for each in imported(ast.parse((ROOT / name).read_text())) if each.startswith("targets.")}
         assert own <= sent, name
+
+
+def test_what_is_sent_to_a_device_has_all_that_its_agent_can_import(tmp_path: Path) -> None:
+    for write in (write_agent, write_standalone):
+        write(tmp_path / "sent.pyz")
+        with zipfile.ZipFile(tmp_path / "sent.pyz") as archive:
+            sent = {name for name in archive.namelist() if name.startswith("targets/")}
+            texts = {name: archive.read(name).decode() for name in sent if (ROOT.parent / name) in DEVICE_SIDE}
+        known = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in sent}
+        assert texts
+        for name, text in texts.items():
+            assert {each for each in imported(ast.parse(text)) if each.startswith("targets.")} <= known, name
+
+
+def test_every_file_of_the_device_side_says_so() -> None:
+    silent = {
+        path.name for path in DEVICE_SIDE if "evice side" not in (ast.get_docstring(ast.parse(path.read_text())) or "")
+    }
+    assert silent <= {"__init__.py", "errors.py", "standalone.py", "onnx_inputs.py"}
 
 
 def test_a_python_that_is_too_old_can_read_the_line_that_says_so() -> None:
