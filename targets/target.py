@@ -1,5 +1,6 @@
 """Target: what a user names when they say where a model shall run."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -9,6 +10,10 @@ from targets.runtimes import RUNTIMES
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 REGIMES = ("as-shipped", "locked")
+
+# Of addresses, wherever they stand: names of targets are in errors, reports and databases.
+PASSWORD = re.compile(r"(\w+://)?[^@:/,=]*:(?!//)[^@,]*@")
+NO_PASSWORDS = "An address holds no password: it would be shown wherever the target is named. Use a key instead."
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,10 @@ class Target:
     python: str = ""
     folder: str = ""
 
+    def __post_init__(self) -> None:
+        if PASSWORD.match(self.address):
+            raise BadInput(NO_PASSWORDS)
+
 
 BUILT_IN = (
     Target("local"),
@@ -55,6 +64,8 @@ def find_target(text: str) -> Target:
 
 def changed(target: Target, text: str, settings: str) -> Target:
     """`target` under the name `text`, with the settings that follow its name there."""
+    if any(PASSWORD.match(setting.partition("=")[2].strip()) for setting in settings.split(",")):
+        raise BadInput(NO_PASSWORDS)
     known = {each.name for each in fields(Target)} - {"name", "options", "precision"}
     if "precision=" in settings.replace(" ", ""):
         raise BadInput(f"--target {text!r}: a precision is the network's, not the target's. Give --precision.")
