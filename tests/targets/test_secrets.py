@@ -25,8 +25,8 @@ SECRET = "hunter2-9e107d9d"
 VARIABLES = ("AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "CUTBACK_DB", "PGPASSWORD", "SSH_AUTH_SOCK", "OMP_SECRET")
 REPOSITORY = Path(targets.__file__).parents[1]
 
-# All that is read of the environment, and by whom; "*" passes it on whole, to a process of the same user. The program in
-# targets/bootstrap.py is text: it reads XDG_CACHE_HOME, over there.
+# All that is read of the environment, and by whom; "*" passes it on whole, to a process of the same user. The program
+# in targets/bootstrap.py is text: it reads XDG_CACHE_HOME, over there.
 READ = {
     "targets/lease.py": {"CUTBACK_HOLDER", "VARIABLE"},
     "targets/profiles/database.py": {"VARIABLE"},
