@@ -9,12 +9,13 @@ TESTS ?=
 FUZZ ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all zoo fuzz lint format docs hooks clean
+.PHONY: help install demo test test-all test-arm zoo fuzz lint format docs hooks clean
 
 help:
 	@echo "make demo       train a small network on handwritten digits, halve its latency on this CPU, show the report"
 	@echo "make test       format, lint, types, layering and every quick test"
 	@echo "make test-all   the same with the slow tests (CUTBACK_MODELS=FOLDER: on your own .onnx files too)"
+	@echo "make test-arm   the agent and ONNX Runtime on an emulated Arm computer, made here (as root; 350 MB in the user's cache)"
 	@echo "make fuzz       feed 10,000 broken models to the loader (FUZZ=count); stopped, it goes on where it was"
 	@echo "make zoo        cut every architecture of the zoo and write docs/zoo.md (options in ARGS; an hour or more)"
 	@echo "make lint       format, lint, types and layering only"
@@ -51,6 +52,10 @@ test: lint
 test-all: lint
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,runtimes,executorch,zoo]'
 	$(BIN)/python -m pytest -q $(TESTS)
+
+# From Debian's packages and the Python package index; what is missing here, the tests that are skipped say.
+test-arm: $(STAMP)
+	$(BIN)/python -m pytest -q tests/targets/test_arm.py
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.campaign $(FUZZ) --shared -o fuzz.jsonl

@@ -15,6 +15,7 @@ from pipeline.recipe import Calibration
 from pipeline.stages.building import build_and_check, needs_rewrites
 from pipeline.stages.opening import open_samples
 from pipeline.stages.quantizing import in_sixteen_bits, quantise, scheme_for
+from targets.connection import Tell, silent
 from targets.errors import BadInput
 from targets.target import find_target
 
@@ -27,21 +28,27 @@ def build(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     target: str = "local",
-    precision: str = "fp32",
+    precision: str | None = None,
     data: str | None = None,
     preprocessing: Preprocessing | None = None,
     calibration: Calibration | None = None,
     keep_onnx: Path | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Write the engine to `output` (with the runtime's suffix), run it on the device on random inputs, and compare with
     the graph run unoptimised. `difference`: relative, of the outputs; `seconds`: of the build and the check;
     `rewritten`: whether the runtime takes the network only with the exact rewrites, which were made.
 
-    `precision`: fp32 leaves the graph as it is; fp16 and bf16 cast it; int8 calibrates it on `data`.
+    `precision`: fp32 leaves the graph as it is; fp16 and bf16 cast it; int8 calibrates it on `data`. None: the one that
+    the target names, else fp32.
     `keep_onnx`: where the ONNX goes that the engine was built from, once it is built.
     """
+    asked = find_target(target)
+    if precision is None and asked.precision == "int8" and data is None:
+        raise BadInput(f"{target} is a target of int8, which needs data to calibrate with. Give --data or --precision.")
+    precision = precision or asked.precision or "fp32"
     if precision == "int8" and data is None:
         raise BadInput("int8 needs data to calibrate with. Give --data.")
     report = on_progress or (lambda done, total, note: None)
@@ -49,7 +56,7 @@ def build(
     wants = calibration or Calibration()
     if keep_onnx is not None and keep_onnx.absolute() == Path(model).absolute():
         raise BadInput(f"What the engine is built from would overwrite {model}. Choose another --keep-onnx.")
-    with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-build-") as folder:
+    with connect(asked, tell=tell) as connection, tempfile.TemporaryDirectory(prefix="cutback-build-") as folder:
         if connection.engine_path(output).absolute() == Path(model).absolute():
             raise BadInput(f"The engine would overwrite {model}. Choose another --output.")
         if precision == "int8" and data is not None:

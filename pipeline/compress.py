@@ -26,6 +26,8 @@ from pipeline.stages.stepping import steps_to
 from pipeline.stages.sweeping import SHARES, describe_choice, quickly, sweep_budgets
 from pipeline.stages.timing import compare, time_rewrites
 from pipeline.workspace import Workspace
+from targets.connection import silent
+from targets.device import refuse_emulated
 from targets.profiles.store import ProfileStore
 from targets.target import find_target
 
@@ -37,7 +39,8 @@ def compress(
 
     Stages that finished in an earlier, killed run of the same recipe are read back from `recipe.output`/.work. Raises
     GoalNotMet when no plan reaches the goal; a final measurement or accuracy that misses is in the report as `met`
-    False with `failures`. `on_finding` gets a sentence for what is worth knowing before all is done.
+    False with `failures`. `on_finding` gets a sentence for what is worth knowing before all is done, and where a device
+    keeps us waiting.
     """
     goal = parse_goal(recipe.goal)
     opened = open_model(recipe.model, recipe.shapes, recipe.example_inputs, blocks=recipe.blocks)
@@ -46,7 +49,9 @@ def compress(
     validation = open_samples(opened.model, recipe.validation, recipe.preprocessing) if recipe.validation else None
     target = find_target(recipe.target)
     with ExitStack() as stack:
-        connection = stack.enter_context(connect(target))
+        connection = stack.enter_context(connect(target, tell=on_finding or silent))
+        if goal.bound("latency") is not None:
+            refuse_emulated(connection.device, target.name)
         job = Job(
             recipe, goal, opened, groups, data, validation, connection, ProfileStore(recipe.db),
             Workspace(recipe.output / ".work"), on_progress, on_finding=on_finding,

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.graph.model import load, save
 from pipeline.lowering import connect
-from targets.connection import Connection, Engine
+from targets.connection import Connection, Engine, Tell, silent
 from targets.errors import BadInput
 from targets.measure import measure as measure_sessions
 from targets.measurement import Measurement, ratio
@@ -27,11 +27,15 @@ def measure(
     quick: bool = False,
     seed: int = 0,
     on_progress: Progress | None = None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """`models`: one entry a model, in ms, with the interval of its median. `ratios`: time(first) / time(other), one for
     each other model, with its 99 % interval and verdict. Models are built for the target first. `quick` says of the
     whole and of every model and ratio that it is by the quick protocol."""
-    with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-measure-") as folder:
+    with (
+        connect(find_target(target), tell=tell) as connection,
+        tempfile.TemporaryDirectory(prefix="cutback-measure-") as folder,
+    ):
         engines: list[Engine] = []
         bound: list[Mapping[str, tuple[int, ...]]] = []
         for number, name in enumerate(models):
@@ -60,13 +64,17 @@ def self_test(
     repeat: int = 1,
     seed: int = 0,
     on_progress: Progress | None = None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """`repeat` A/A checks: `model` built twice and measured as two sides, by the protocol of `measure`. `tests`: a row
     each (`ratio`, its 99 % interval, `verdict`). `claims` of them found a difference that is not there; `expected`
     would by chance, `allowed` is the most that chance explains, `passed` says whether it does."""
     if repeat < 1:
         raise BadInput(f"{repeat} self-tests test nothing. Ask for at least 1.")
-    with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-measure-") as folder:
+    with (
+        connect(find_target(target), tell=tell) as connection,
+        tempfile.TemporaryDirectory(prefix="cutback-measure-") as folder,
+    ):
         first, bound = build(model, shapes, connection, Path(folder), 0)
         second, _ = build(model, shapes, connection, Path(folder), 1)
         found = list(

@@ -11,6 +11,7 @@ from pipeline.lowering import connect
 from pipeline.plan import read_blocks, read_plan
 from pipeline.stages.building import needs_rewrites
 from pipeline.stages.opening import groups_to_cut, open_model
+from targets.connection import Tell, silent
 from targets.profiles.borrow import borrowed, open_profiles
 from targets.target import find_target
 
@@ -26,6 +27,7 @@ def predict(
     db: str | None = None,
     borrow: Collection[str] = (),
     on_progress: Progress | None = None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """`predicted_ms` of the cut network and `uncut_ms` of the uncut one, both predicted, never measured; `low_ms` to
     `high_ms`: where nine in ten such cuts come out. Kernels that the database does not hold are measured first.
@@ -34,7 +36,7 @@ def predict(
     opened = open_model(model, shapes or {}, blocks=read_blocks(Path(plan)))
     kept, constants = read_plan(Path(plan), opened.channels)
     groups = groups_to_cut(opened.channels, inexact=True)
-    with connect(find_target(target)) as connection:
+    with connect(find_target(target), tell=tell) as connection:
         store = open_profiles(db, connection.device, borrow)
         found = profile_network(
             opened.model, opened.channels, groups, connection, store, constants=constants,

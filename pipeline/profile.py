@@ -9,6 +9,7 @@ from pipeline.latency.table import family_key
 from pipeline.lowering import connect
 from pipeline.stages.building import needs_rewrites
 from pipeline.stages.opening import groups_to_cut, open_model
+from targets.connection import Tell, silent
 from targets.profiles.borrow import borrowed, open_profiles
 from targets.target import find_target
 
@@ -24,6 +25,7 @@ def profile(
     borrow: Collection[str] = (),
     seed: int = 0,
     on_progress: Progress | None = None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """`kernels`: each place where time goes, uncut. `stairs`: time over width per group. `heldout`: how well plans that
     the fit had not seen were predicted. `built` / `reused`: networks profiled now / read from the database.
@@ -33,7 +35,7 @@ def profile(
     """
     opened = open_model(model, shapes or {})
     groups = groups_to_cut(opened.channels, inexact=True)
-    with connect(find_target(target)) as connection:
+    with connect(find_target(target), tell=tell) as connection:
         store = open_profiles(db, connection.device, borrow)
         found = profile_network(
             opened.model, opened.channels, groups, connection, store,

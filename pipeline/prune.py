@@ -28,6 +28,7 @@ from pipeline.stages.opening import Opened, groups_to_cut, open_model, open_samp
 from pipeline.stages.problem import even_candidates
 from pipeline.stages.scoring import Scores, best_channels, score_channels
 from pipeline.stages.trial import NetworkTrial
+from targets.connection import Tell, silent
 from targets.errors import BadInput
 from targets.profiles.store import ProfileStore
 from targets.target import find_target
@@ -60,6 +61,7 @@ def prune(
     blocks: Blocks = "auto",
     db: str | None = None,
     on_progress: Progress | None = None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Write the cut network to `output`, and on request the plan and the masked original.
 
@@ -87,7 +89,7 @@ def prune(
     else:
         assert goal is not None
         decision = _decide(
-            opened, groups, scores, goal, target, allocator, floor, floors, samples, seed, db, on_progress
+            opened, groups, scores, goal, target, allocator, floor, floors, samples, seed, db, on_progress, tell
         )
         channels = decision.channels
     kept = best_channels(scores, {group.id: channels[group.id] for group in groups})
@@ -133,7 +135,7 @@ def _write_all(files: Mapping[Path, Callable[[Path], None]]) -> None:
 def _decide(
     opened: Opened, groups: Sequence[ChannelGroup], scores: Scores, goal: Goal, target: str, allocator: str,
     floor: float, floors: Sequence[tuple[str, float]], samples: Samples | None, seed: int, db: str | None,
-    on_progress: Progress | None,
+    on_progress: Progress | None, tell: Tell,
 ) -> Decision:  # fmt: skip
     trials = None
     if samples is not None:
@@ -144,7 +146,10 @@ def _decide(
             floors=floors, vanish=True, trials=trials,
         )  # fmt: skip
     store = ProfileStore(db)
-    with connect(find_target(target)) as connection, tempfile.TemporaryDirectory(prefix="cutback-prune-") as folder:
+    with (
+        connect(find_target(target), tell=tell) as connection,
+        tempfile.TemporaryDirectory(prefix="cutback-prune-") as folder,
+    ):
         rewrite = needs_rewrites(opened.model, connection)
         found = profile_network(
             opened.model, opened.channels, groups, connection, store, rewrite=rewrite, seed=seed,

@@ -103,8 +103,8 @@ class Recipe(Part):
     recovery: RecoveryConfig | None
     """null: none. Left out: the defaults above where there is data, none without."""
     precisions: tuple[Literal["fp32", "fp16", "bf16", "int8"], ...] | None = None
-    """Engines to build beside fp32 and measure; null: those that the runtime has kernels for, int8 where there is
-    data."""
+    """Engines to build beside fp32 and measure; null: the one that the target names, else those that the runtime has
+    kernels for, int8 where there is data."""
     calibration: Calibration = Calibration()
     db: str | None = None
     seed: int = 0

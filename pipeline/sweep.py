@@ -30,7 +30,7 @@ from pipeline.stages.reporting import describe_model
 from pipeline.stages.scoring import Scores, best_channels, score_channels
 from pipeline.stages.sweeping import SHARES, Point, named, sweep_budgets
 from pipeline.stages.trial import NetworkTrial
-from targets.connection import Connection
+from targets.connection import Connection, Tell, silent
 from targets.measure import measure as measure_sessions
 from targets.measurement import ratio
 from targets.profiles.store import ProfileStore
@@ -67,6 +67,7 @@ def sweep(
     db: str | None = None,
     output: Path | None = None,
     on_progress: Progress | None = None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """The report's document, with `sweep`: {"uncut_ms", "asked", "points": one for each allocator and budget}.
 
@@ -83,7 +84,7 @@ def sweep(
     judged = open_samples(opened.model, validation, preprocessing) if validation else None
     named_criterion = criterion or ("taylor-gate" if data else "l2")
     full = {group.id: group.channels for group in opened.channels.groups}
-    with connect(find_target(target)) as connection:
+    with connect(find_target(target), tell=tell) as connection:
         rewrite = needs_rewrites(opened.model, connection)
         profile = profile_network(
             opened.model, opened.channels, groups, connection, ProfileStore(db), rewrite=rewrite, seed=seed,

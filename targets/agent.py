@@ -12,23 +12,26 @@ on, the device is leased: one measurement at a time. Device side: see the packag
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from targets.errors import BadInput, TargetError
 from targets.host import HEARTBEAT_S, Host, HostGone
 from targets.lease import Lease, holder_name
 from targets.load import choose_cores, read_cores
-from targets.protocol import claim_stdout, error_of, send
+from targets.protocol import VERSION, claim_stdout, error_of, send
 from targets.workers import Worker, run_worker
 
 if TYPE_CHECKING:
     from targets.store import Store
 
 VERBS = ("device", "describe", "build", "run", "time", "profile")
+ABOUT = "about"  # answered at once, with no runtime and whoever has the device
 FILE_VERBS = ("session", "have", "store", "fetch", "clean")  # of an agent that shares no files with its host
 REUSABLE = ("run", "describe")  # not measured: the loaded model stays for the next batch
 
@@ -52,7 +55,9 @@ class Service:
                 request = self._host.next_request()
                 verb = request.get("verb")
                 try:
-                    if self._store is not None and verb in FILE_VERBS:
+                    if verb == ABOUT:
+                        answer = {"result": self._about()}
+                    elif self._store is not None and verb in FILE_VERBS:
                         answer = {"result": self._store.answer(request, self._host)}
                     else:
                         answer = self._work(request)
@@ -60,7 +65,7 @@ class Service:
                     answer = {"error": error_of(failure)}
                 finally:
                     self._lease.release()
-                if self._worker is not None and ("error" in answer or verb not in (*REUSABLE, *FILE_VERBS)):
+                if self._worker is not None and ("error" in answer or verb not in (*REUSABLE, *FILE_VERBS, ABOUT)):
                     self._end_worker()
                 self._cores_before = read_cores()
                 send(self._host.answers, {"id": request["id"], **answer})
@@ -72,7 +77,7 @@ class Service:
         """The worker's answer, given while this host alone has the device."""
         setting = setting_of(request)
         if request.get("verb") not in VERBS:
-            known = (*VERBS, *FILE_VERBS) if self._store else VERBS
+            known = (ABOUT, *VERBS, *FILE_VERBS) if self._store else (ABOUT, *VERBS)
             raise BadInput(f"The agent knows no verb {request.get('verb')!r}. It has: {', '.join(known)}.")
         if self._worker is not None and (request["verb"] not in REUSABLE or self._worker.setting != setting):
             self._end_worker()
@@ -84,6 +89,21 @@ class Service:
         answer = self._worker.ask(request, self._host, self._lease.show)
         self._lease.confirm()
         return {part: content for part, content in answer.items() if part != "id"}
+
+    def _about(self) -> dict[str, Any]:
+        """What runs here and where, how much room there is, and who has the device. `sha256`: of the archive that this
+        is, "" where it is a module. `keeps`: whether files stay here for the next host."""
+        root = self._folder if self._store is None else str(self._store.cache.root)
+        return {
+            "protocol": VERSION,
+            "sha256": Path(sys.argv[0]).stem if sys.argv[0].endswith(".pyz") else "",
+            "python": platform.python_version(),
+            "executable": sys.executable,
+            "folder": root,
+            "free_bytes": shutil.disk_usage(root).free,
+            "keeps": self._store is not None,
+            "busy_for": self._lease.other_holder(),
+        }
 
     def _wait_for_lease(self, request: dict[str, Any]) -> None:
         told = 0.0

@@ -45,6 +45,10 @@ Tell = Callable[[str], None]
 Lower = Callable[[Path, Path], None]  # (ONNX without free dimensions, output): what the runtime loads instead
 
 
+def silent(line: str) -> None:
+    """Tells nobody."""
+
+
 @dataclass(frozen=True)
 class Engine:
     """A built model: a file that only its `runtime` reads, on devices of the kind that built it."""
@@ -310,7 +314,7 @@ class Connection:
 
 
 @contextlib.contextmanager
-def connect(target: Target, *, lower: Lower | None = None, tell: Tell = lambda line: None) -> Iterator[Connection]:
+def connect(target: Target, *, lower: Lower | None = None, tell: Tell = silent) -> Iterator[Connection]:
     """A connection to the target's device; leaving the context leaves nothing running there.
 
     `lower` compiles ONNX on the host, for runtimes that want it so. `tell` gets a line for a person where something

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from targets.errors import BadInput
+
+EMULATED = "The device is emulated: its times say nothing about a real one."
+
 
 @dataclass(frozen=True)
 class Device:
@@ -33,3 +37,13 @@ class Device:
     def from_dict(cls, data: Mapping[str, Any]) -> "Device":
         parts = {part: dict(data[part]) for part in ("device_class", "stack", "regime", "observed")}
         return cls(**parts, emulated=bool(data["emulated"]))
+
+
+def refuse_emulated(device: Device, target: str) -> None:
+    """`BadInput` where times are to be taken that nobody could use."""
+    if device.emulated:
+        raise BadInput(
+            f"{target} is emulated ({device.device_class.get('arch', 'unknown architecture')}): what it computes is "
+            "right, and how long it takes says nothing about a real one. Profile on the device itself; here, build and "
+            "run."
+        )

@@ -73,6 +73,19 @@ class Lease:
             os.close(self._file)  # and with it the lock
             self._file = None
 
+    def other_holder(self) -> str | None:
+        """Who else has the device just now; None: nobody. Waits for nothing."""
+        if self._file is not None:
+            return None
+        file = open_shared(self.path)
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return self._present_holder()
+        finally:
+            os.close(file)
+        return None
+
     def _try(self) -> bool:
         file = open_shared(self.path)
         try:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from targets.connection import Connection, Engine
+from targets.device import EMULATED, Device
 from targets.errors import BadInput
 from targets.measurement import Measurement, Session
 
@@ -51,7 +52,8 @@ def measure(
     taken: list[list[Session]] = [[] for _ in models]
     repeats = [0] * len(models)
     total = sessions * len(models)
-    spare = max(MAX_REPEATS, total)  # a device that is always busy is measured busy, in at most twice the time
+    # a device that is always busy is measured busy, in at most twice the time; an emulated one is not worth any
+    spare = 0 if connection.device.emulated else max(MAX_REPEATS, total)
 
     def settle(index: int, repeats_left: int) -> Session:
         """The first undisturbed session, or the last of 1 + `repeats_left`."""
@@ -82,7 +84,7 @@ def measure(
         taken[index][position] = with_reason(taken[index][position], limit_ns)
     report(total, total, "timed")
     return [
-        Measurement(tuple(every), connection.device, doubts_of(every), repeated)
+        Measurement(tuple(every), connection.device, doubts_of(every, connection.device), repeated)
         for every, repeated in zip(taken, repeats, strict=True)
     ]
 
@@ -118,9 +120,9 @@ def with_reason(session: Session, limit_ns: float) -> Session:
     return replace(session, voided=(*session.voided, reason))
 
 
-def doubts_of(sessions: Sequence[Session]) -> tuple[str, ...]:
+def doubts_of(sessions: Sequence[Session], device: Device) -> tuple[str, ...]:
     """Each distinct kind of doubt once, with the number of sessions that had it and one of them as the example."""
-    doubts = []
+    doubts = [EMULATED] if device.emulated else []
     voided = [session for session in sessions if session.voided]
     if voided:
         doubts.append(

@@ -25,7 +25,7 @@ X86 = ("x86_64", "amd64", "i686", "i386")
 def device(stack: dict[str, Any], *, threads: int, pinned: bool) -> dict[str, Any]:
     """The four parts of a fingerprint and whether the machine is emulated; see `targets.device.Device`."""
     cpuinfo = read("/proc/cpuinfo")
-    emulated = is_emulated(platform.machine(), cpuinfo, read(CLOCK_SOURCES))
+    emulated = is_emulated(platform.machine(), cpuinfo, read(CLOCK_SOURCES), Path(ARCH_STATUS).exists())
     device_class = {
         "cpu": cpu_name(cpuinfo),
         "arch": platform.machine(),
@@ -51,12 +51,13 @@ def device(stack: dict[str, Any], *, threads: int, pinned: bool) -> dict[str, An
 
 POWER_MODE = "/var/lib/nvpmodel/status"  # of a Jetson, as nvpmodel has set it: clocks and cores hang on it
 CLOCK_SOURCES = "/sys/devices/system/clocksource/clocksource0/available_clocksource"
+ARCH_STATUS = "/proc/self/arch_status"  # only kernels for x86 have it; there without /sys, as in a bare root
 
 
-def is_emulated(machine: str, cpuinfo: str, clock_sources: str) -> bool:
+def is_emulated(machine: str, cpuinfo: str, clock_sources: str, arch_status: bool) -> bool:
     """Whether programs of `machine` run translated. The emulator changes what `uname` says; the kernel's own files
     still speak of the processor underneath."""
-    x86_below = "GenuineIntel" in cpuinfo or "AuthenticAMD" in cpuinfo or "tsc" in clock_sources.split()
+    x86_below = arch_status or "GenuineIntel" in cpuinfo or "AuthenticAMD" in cpuinfo or "tsc" in clock_sources.split()
     arm_below = "CPU implementer" in cpuinfo and "arch_sys_counter" in clock_sources.split()
     if machine.lower() in ARM:
         return x86_below
@@ -73,14 +74,14 @@ def power_mode() -> dict[str, str]:
 
 def cpu_name(cpuinfo: str) -> str:
     board = text("/proc/device-tree/model")
+    parts = sorted({*fields(cpuinfo, "CPU part")})  # some Arm kernels name every processor "ARMv8 Processor"
     for field in ("model name", "Hardware", "cpu model", "uarch"):
         found = fields(cpuinfo, field)
         if found:
             family, model = fields(cpuinfo, "cpu family"), fields(cpuinfo, "model")
             # hypervisors shorten names to "AMD EPYC": the numbers tell the generations apart
             numbers = f" (family {family[0]}, model {model[0]})" if family and model else ""
-            return found[0] + numbers
-    parts = sorted({*fields(cpuinfo, "CPU part")})
+            return found[0] + numbers + (f" (part {', '.join(parts)})" if parts else "")
     return board or (f"Arm part {', '.join(parts)}" if parts else platform.processor() or platform.machine())
 
 

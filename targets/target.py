@@ -1,19 +1,12 @@
 """Target: what a user names when they say where a model shall run."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from targets import registry
 from targets.errors import BadInput
-from targets.runtimes import RUNTIMES
-
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-REGIMES = ("as-shipped", "locked")
-
-# Of addresses, wherever they stand: names of targets are in errors, reports and databases.
-PASSWORD = re.compile(r"(\w+://)?[^@:/,=]*:(?!//)[^@,]*@")
-NO_PASSWORDS = "An address holds no password: it would be shown wherever the target is named. Use a key instead."
+from targets.target_fields import FIELDS, LOCAL, NO_PASSWORDS, close_to, has_password, problem
 
 
 @dataclass(frozen=True)
@@ -26,13 +19,14 @@ class Target:
     the one that runs cutback. `folder`: of our own on the device; "" is its user's cache. `threads` is
     the number of cores that a model gets, each pinned. `regime` is "as-shipped" (clocks as the device comes) or
     "locked"; timings of the two are never mixed. `options`: the runtime's own, such as a provider; they are part of
-    every timing's key.
+    every timing's key. `precision` is what `--precision` is where nobody gives it; "": as the command says. No timing
+    hangs on it.
     """
 
     name: str
     transport: str = "local"
     runtime: str = "onnxruntime"
-    precision: str = "fp32"
+    precision: str = ""
     threads: int = 1
     regime: str = "as-shipped"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -42,31 +36,38 @@ class Target:
     folder: str = ""
 
     def __post_init__(self) -> None:
-        if PASSWORD.match(self.address):
-            raise BadInput(NO_PASSWORDS)
+        if has_password(self.address):
+            raise BadInput(f"{NO_PASSWORDS}.")
 
 
-BUILT_IN = (
-    Target("local"),
-    *(Target(f"local-{runtime}", runtime=runtime) for runtime in RUNTIMES if runtime != "onnxruntime"),
-)
+BUILT_IN = tuple(Target(name, runtime=runtime) for name, runtime in LOCAL.items())
 
 
 def find_target(text: str) -> Target:
     """The target that `text` names: `NAME`, or `NAME:FIELD=VALUE,...` with some of its fields set otherwise; what is no
-    field of a target is an option of the runtime. `BadInput` lists the known ones."""
+    field of a target is an option of the runtime. A name is built in, or stands in the project's `targets.toml` or in
+    the user's (see `targets.registry`). `BadInput` lists the known ones."""
     name, _, settings = text.partition(":")
-    for target in BUILT_IN:
-        if target.name == name:
-            return changed(target, text, settings) if settings else target
-    raise BadInput(f"There is no target {name!r}. Known targets: {', '.join(target.name for target in BUILT_IN)}.")
+    found = {target.name: target for target in BUILT_IN}
+    if name not in found:
+        found |= {target.name: target for target, _ in yours()}
+    if name not in found:
+        raise BadInput(
+            f"There is no target {name!r}{close_to(name, found) or '.'} Known targets: {', '.join(found)}. "
+            "Name a device: cutback targets add"
+        )
+    return changed(found[name], text, settings) if settings else found[name]
+
+
+def yours() -> list[tuple[Target, str]]:
+    """The targets that files name, and the file of each."""
+    return [(Target(entry.name, **entry.fields), str(entry.file)) for entry in registry.entries().values()]
 
 
 def changed(target: Target, text: str, settings: str) -> Target:
     """`target` under the name `text`, with the settings that follow its name there."""
-    if any(PASSWORD.match(setting.partition("=")[2].strip()) for setting in settings.split(",")):
-        raise BadInput(NO_PASSWORDS)
-    known = {each.name for each in fields(Target)} - {"name", "options", "precision"}
+    if any(has_password(setting.partition("=")[2].strip()) for setting in settings.split(",")):
+        raise BadInput(f"--target {target.name}: {NO_PASSWORDS}.")  # the text itself would repeat it
     if "precision=" in settings.replace(" ", ""):
         raise BadInput(f"--target {text!r}: a precision is the network's, not the target's. Give --precision.")
     own: dict[str, Any] = {}
@@ -75,14 +76,11 @@ def changed(target: Target, text: str, settings: str) -> Target:
         key, equals, value = (part.strip() for part in setting.partition("="))
         if not (equals and key and value):
             raise BadInput(f"--target {text!r}: {setting!r} is no FIELD=VALUE, such as threads=2")
-        if key in known:
-            own[key] = value
-        else:
+        if key not in FIELDS:
             options[key] = value
-    if "threads" in own:
-        if not (own["threads"].isascii() and own["threads"].isdigit()):
-            raise BadInput(f"--target {text!r}: threads={own['threads']} is no number of cores")
-        own["threads"] = int(own["threads"])
-    if own.get("regime", REGIMES[0]) not in REGIMES:
-        raise BadInput(f"--target {text!r}: regime {own['regime']!r} is none of {', '.join(REGIMES)}")
+            continue
+        own[key] = int(value) if key == "threads" and value.isascii() and value.isdigit() else value
+        wrong = problem(key, own[key])
+        if wrong:
+            raise BadInput(f"--target {text!r}: {wrong}")
     return replace(target, name=text, options=options, **own)

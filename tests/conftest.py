@@ -28,6 +28,15 @@ def _own_profile_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         os.environ["CUTBACK_DB"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_targets_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or changes the devices that whoever runs it has named."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.delenv("CUTBACK_TARGETS", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     """A trained network and its samples."""

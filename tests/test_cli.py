@@ -117,15 +117,6 @@ def test_check_prints_a_table_without_colour_where_there_is_no_terminal(capsys, 
     assert "\x1b" not in out
 
 
-def test_targets_are_listed(capsys):
-    assert main(["targets", "--json"]) == 0
-    names = [target["name"] for target in json.loads(capsys.readouterr().out)]
-    assert names[0] == "local"
-    assert {"local-openvino", "local-mnn", "local-tensorrt"} < set(names)
-    assert main(["targets"]) == 0
-    assert "local" in capsys.readouterr().out
-
-
 def test_an_empty_profile_database_is_said_to_be_empty(capsys, tmp_path):
     path = str(tmp_path / "profiles.sqlite")
     assert main(["db", "--db", path, "--json"]) == 0
@@ -153,7 +144,7 @@ def test_every_error_is_a_clear_line_and_a_status(capsys, monkeypatch, error, st
         raise error
 
     monkeypatch.setattr("pipeline.cli.results.print_json", fail)
-    monkeypatch.setattr("pipeline.cli.device.print_json", fail)
+    monkeypatch.setattr("pipeline.cli.targets.print_json", fail)
     assert main(["targets", "--json"]) == status
     out, err = capsys.readouterr()
     assert out == ""
@@ -166,7 +157,7 @@ def test_a_traceback_is_shown_when_asked_for(capsys, monkeypatch):
         raise ZeroDivisionError("here")
 
     monkeypatch.setenv("CUTBACK_TRACEBACK", "1")
-    monkeypatch.setattr("pipeline.cli.device.print_json", fail)
+    monkeypatch.setattr("pipeline.cli.targets.print_json", fail)
     assert main(["targets", "--json"]) == 70
     assert "Traceback" in capsys.readouterr().err
 

@@ -19,7 +19,15 @@ print(status, *sorted(set({heavy!r}) & set(sys.modules)), file=sys.stderr)
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["compress", "--help"], ["measure", "--help"], ["db", "stairs", "--help"], ["targets"], ["compress"]],
+    [
+        ["--help"],
+        ["compress", "--help"],
+        ["measure", "--help"],
+        ["db", "stairs", "--help"],
+        ["targets"],
+        ["targets", "doctor", "--help"],
+        ["compress"],
+    ],
 )
 def test_help_and_usage_errors_import_nothing_heavy(arguments):
     code = LOADED.format(arguments=arguments, heavy=HEAVY)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import db
+from pipeline.cli import db, targets
 from pipeline.cli.build import build_command
 from pipeline.cli.compress import compress_command, run_command
-from pipeline.cli.device import predict_command, profile_command, targets_command
+from pipeline.cli.device import predict_command, profile_command
 from pipeline.cli.measuring import measure_command
 from pipeline.cli.network import inspect_command, prune_command
 from pipeline.cli.pack import pack_command
@@ -64,11 +64,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     ),
     "check": (check_command, ("cutback check small --max-latency 8ms --min-speedup 1.5 --max-drop 1.0",)),
     "report": (report_command, ("cutback report small",)),
-    "targets": (targets_command, ("cutback targets",)),
 }
 
 # A command whose name alone does something, and its subcommands.
 GROUPS: dict[str, tuple[Callable[..., None], dict[str, Callable[..., None]], dict[str, tuple[str, ...]]]] = {
+    "targets": (targets.targets_command, targets.SUBCOMMANDS, targets.EXAMPLES),
     "db": (db.overview_command, db.SUBCOMMANDS, db.EXAMPLES),
 }
 

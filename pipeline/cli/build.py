@@ -9,7 +9,7 @@ from pipeline.cli import options
 from pipeline.cli.output import print_json
 from pipeline.cli.progress import progress
 from targets.errors import BadInput
-from targets.target import PRECISIONS
+from targets.target_fields import PRECISIONS
 
 
 def build_command(
@@ -21,14 +21,14 @@ def build_command(
     target: options.TargetName = "local",
     shape: options.Shapes = None,
     precision: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--precision",
             metavar="fp32|fp16|bf16|int8",
-            help="Of the engine; int8 needs --data.",
+            help="Of the engine; int8 needs --data. [dim]Unset: the target's, else fp32[/dim]",
             rich_help_panel="Precision",
         ),
-    ] = "fp32",
+    ] = None,
     ranges: options.Ranges = None,
     exclude_int8: options.ExcludeInt8 = None,
     data: options.Data = None,
@@ -52,7 +52,7 @@ def build_command(
     """Build a network's engine on a device, run it there, and compare its outputs with the network's."""
     shapes = options.parse_shapes(shape)
     fields = options.preprocessing_fields(resize, crop, scale, mean, std, layout)
-    if precision not in PRECISIONS:
+    if precision is not None and precision not in PRECISIONS:
         raise BadInput(f"--precision {precision!r} is none of {', '.join(PRECISIONS)}")
     from calibration.preprocessing import Preprocessing
     from pipeline.build import build
@@ -63,6 +63,7 @@ def build_command(
             model, output, shapes=shapes, target=target, precision=precision, data=data,
             preprocessing=None if fields is None else Preprocessing(**fields),
             calibration=make_calibration(ranges, exclude_int8), keep_onnx=keep_onnx, seed=seed, on_progress=on_progress,
+            tell=on_progress.line,
         )  # fmt: skip
     if json:
         print_json(result)

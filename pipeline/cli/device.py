@@ -1,6 +1,5 @@
-"""`cutback profile`, `predict` and `targets`: what a device says."""
+"""`cutback profile` and `predict`: what kernels cost on a device."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,9 @@ def profile_command(
     from pipeline.profile import profile
 
     with progress() as on_progress:
-        result = profile(model, shapes=shapes, target=target, db=db, borrow=parts, on_progress=on_progress)
+        result = profile(
+            model, shapes=shapes, target=target, db=db, borrow=parts, on_progress=on_progress, tell=on_progress.line
+        )
     if json:
         print_json(result)
     else:
@@ -47,23 +48,13 @@ def predict_command(
     from pipeline.predict import predict
 
     with progress() as on_progress:
-        result = predict(model, plan, shapes=shapes, target=target, db=db, borrow=parts, on_progress=on_progress)
+        result = predict(
+            model, plan, shapes=shapes, target=target, db=db, borrow=parts, on_progress=on_progress,
+            tell=on_progress.line,
+        )  # fmt: skip
     if json:
         print_json(result)
     else:
         from pipeline.cli.tables import print_prediction
 
         print_prediction(result)
-
-
-def targets_command(json: options.Json = False) -> None:
-    """List the devices that --target may name."""
-    from targets.target import BUILT_IN
-
-    found = [asdict(target) for target in BUILT_IN]
-    if json:
-        print_json(found)
-    else:
-        from pipeline.cli.tables import print_targets
-
-        print_targets(found)

@@ -61,6 +61,7 @@ def measure_command(
             quick=quick,
             seed=seed,
             on_progress=on_progress,
+            tell=on_progress.line,
         )
     if json:
         print_json(result)
@@ -92,6 +93,7 @@ def run_self_test(
             repeat=repeat,
             seed=seed,
             on_progress=on_progress,
+            tell=on_progress.line,
         )
     if json:
         print_json(result)

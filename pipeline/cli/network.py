@@ -110,6 +110,7 @@ def prune_command(
             blocks=coupled,
             db=db,
             on_progress=on_progress,
+            tell=on_progress.line,
         )
     if json:
         print_json(result)

@@ -131,8 +131,8 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="fp32|fp16|bf16|int8",
-        help="Engines to build beside fp32; repeat for more. [dim]Unset: what the runtime has kernels for, int8 where "
-        "there is data[/dim]",
+        help="Engines to build beside fp32; repeat for more. [dim]Unset: the target's, else what the runtime has "
+        "kernels for, int8 where there is data[/dim]",
         rich_help_panel="Precision",
     ),
 ]

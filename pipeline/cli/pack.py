@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli import options
 from pipeline.cli.output import print_json
+from pipeline.cli.progress import progress
 
 
 def pack_command(
@@ -18,7 +19,8 @@ def pack_command(
     """Make a bundle ready for a phone or a Jetson: models, golden data, hashes, how to build, run and time it there."""
     from pipeline.pack import pack
 
-    result = pack(bundle, kind, output)
+    with progress() as on_progress:
+        result = pack(bundle, kind, output, tell=on_progress.line)
     if json:
         print_json(result)
     else:

@@ -110,6 +110,7 @@ def sweep_command(
             db=db,
             output=output,
             on_progress=on_progress,
+            tell=on_progress.line,
         )
     if json:
         print_json(report)

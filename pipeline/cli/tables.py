@@ -288,12 +288,6 @@ def print_check(result: Mapping[str, Any]) -> None:
     print_doubts(out, result.get("doubts"))
 
 
-def print_targets(found: Sequence[Mapping[str, Any]]) -> None:
-    columns = list(found[0])
-    rows = [[escape(str(target[column])) for column in columns] for target in found]
-    console().print(table("Targets", columns, rows, left=len(columns)))
-
-
 def print_borrowed(out: Console, borrowed: Mapping[str, Any] | None) -> None:
     for loan in (borrowed or {}).get("loans", ()):
         differs = "; ".join(f"{each['path']} {each['theirs']}, here {each['ours']}" for each in loan["differs"])

@@ -18,7 +18,7 @@ def key_of(connection: Connection, op: Mapping[str, Any], place: str) -> KernelK
     """`place`: STAIRCASE, IN_NETWORK or END_TO_END."""
     device = connection.device
     method = {"timing": timing.VERSION, "turns": pairing.VERSION, "place": place}
-    precise = {**op, "precision": connection.target.precision}
+    precise = {**op, "precision": "fp32"}  # what is profiled is the network as it is given; widths are chosen by it
     return KernelKey(device.device_class, device.stack, device.regime, precise, method)
 
 

@@ -33,6 +33,7 @@ from pipeline.latency.sites import SiteMap, sites_of
 from pipeline.latency.stairs import Staircase, find_curves
 from pipeline.latency.table import Sample, family_key
 from targets.connection import Connection
+from targets.device import refuse_emulated
 from targets.errors import TargetError
 from targets.profiles.store import Profiles
 
@@ -71,7 +72,8 @@ def profile_network(
     on_progress: Progress | None = None,
 ) -> NetworkProfile:
     """Sites, staircases, candidate widths, samples in place and the fitted latency model. `TargetError` where the
-    runtime tells no kernel times."""
+    runtime tells no kernel times, `BadInput` where the device is emulated."""
+    refuse_emulated(connection.device, connection.target.name)
     session_id = uuid.uuid4().hex
     uncut = rewritten(model) if rewrite else model
     found = profile_model(uncut, connection, "uncut", runs=STRUCTURE_RUNS).kernels

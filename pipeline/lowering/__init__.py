@@ -3,7 +3,7 @@
 import importlib
 from contextlib import AbstractContextManager
 
-from targets.connection import Connection, Lower, Tell
+from targets.connection import Connection, Lower, Tell, silent
 from targets.connection import connect as connect_to
 from targets.target import Target
 
@@ -12,7 +12,7 @@ LOWERINGS = {  # runtime -> module with `lower(model, output)`; imported when a 
 }
 
 
-def connect(target: Target, *, tell: Tell = lambda line: None) -> AbstractContextManager[Connection]:
+def connect(target: Target, *, tell: Tell = silent) -> AbstractContextManager[Connection]:
     """As `targets.connection.connect`, with what the target's runtime wants compiled from torch on the way."""
     return connect_to(target, lower=lowering(target.runtime), tell=tell)
 

@@ -1,13 +1,19 @@
 """Bundles for devices that are not connected, by kind: what a bundle of `compress` becomes for each."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from targets.connection import Tell, silent
 from targets.errors import BadInput
 
-Pack = Callable[[Path, Path], Mapping[str, Any]]  # (bundle, folder to fill) -> what was put there
+
+class Pack(Protocol):
+    """(bundle, folder to fill) -> what was put there. `tell`: as of `connect`."""
+
+    def __call__(self, bundle: Path, folder: Path, *, tell: Tell = silent) -> Mapping[str, Any]: ...
+
 
 PACKS = {  # kind -> module with `pack(bundle, folder)`; imported when asked for
     "android": "pipeline.packs.android",

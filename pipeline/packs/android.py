@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.packs.mobile import fill
 from pipeline.packs.phone_models import FORMATS, Format
+from targets.connection import Tell, silent
 
 FILES = {
     "CutbackModel.kt": "CutbackModel.kt.j2",
@@ -18,6 +19,8 @@ DTYPES = {  # numpy's -> ai.onnxruntime.OnnxJavaType
 }  # fmt: skip
 
 
-def pack(bundle: Path, folder: Path, formats: tuple[Format, ...] = FORMATS) -> Mapping[str, Any]:
+def pack(
+    bundle: Path, folder: Path, formats: tuple[Format, ...] = FORMATS, *, tell: Tell = silent
+) -> Mapping[str, Any]:
     """Fill `folder` from what `compress` wrote to `bundle`."""
-    return fill(bundle, folder, FILES, DTYPES, formats)
+    return fill(bundle, folder, FILES, DTYPES, formats, tell)

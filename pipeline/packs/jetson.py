@@ -20,6 +20,7 @@ from pipeline.graph.execute import run_unoptimised
 from pipeline.graph.model import load, save
 from pipeline.stages.quantizing import in_sixteen_bits
 from targets.archive import write_standalone
+from targets.connection import Tell, silent
 from targets.errors import BadInput
 from targets.fitting import fitted
 from targets.runtimes.tensorrt import NEWEST
@@ -38,7 +39,7 @@ ON_DEVICE = (
 Feeds = Mapping[str, NDArray[Any]]
 
 
-def pack(bundle: Path, folder: Path) -> Mapping[str, Any]:
+def pack(bundle: Path, folder: Path, *, tell: Tell = silent) -> Mapping[str, Any]:
     """`models`: by name (its file, without .onnx) in the order of the table that the device prints. `left_out`: what is
     not in the folder, and why. BadInput where the bundle was changed, or TensorRT cannot take its network."""
     manifest = read_json(bundle, "manifest.json")

@@ -14,13 +14,19 @@ from pipeline.packs.ort_advice import OPERATORS, USABILITY, write_operators, wri
 from pipeline.packs.phone_models import Format, convert_all
 from pipeline.packs.phone_spec import TEST_DATA, Bundle, describe, read_bundle, write_golden
 from pipeline.workspace import write_json
+from targets.connection import Tell, silent
 
 TEMPLATES = Path(__file__).with_name("templates")
 MODELS = ("model.onnx", "model-int8.onnx")
 
 
 def fill(
-    source: Path, folder: Path, templates: Mapping[str, str], dtypes: Mapping[str, str], formats: tuple[Format, ...]
+    source: Path,
+    folder: Path,
+    templates: Mapping[str, str],
+    dtypes: Mapping[str, str],
+    formats: tuple[Format, ...],
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Fill `folder` from the bundle `source`. `templates`: file to write -> template, of which README.md is one.
     `dtypes`: numpy's name -> what ONNX Runtime's interface there calls it. What the manifest tells is returned."""
@@ -29,7 +35,7 @@ def fill(
         onnx.save(model, folder / name)
     outputs = {name: golden_of(name, bundle) for name in bundle.models}
     write_golden(folder, bundle.inputs, outputs)
-    converted = convert_all(folder, formats, bundle.inputs, outputs)
+    converted = convert_all(folder, formats, bundle.inputs, outputs, tell)
     in_its_format = [folder / name for name in converted.models if name.endswith(".ort")]
     write_operators(in_its_format, folder / OPERATORS)
     advised = write_usability(folder / "model.onnx", folder / USABILITY)

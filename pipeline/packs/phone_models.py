@@ -12,6 +12,7 @@ from pipeline.graph.proof import outputs_agree
 from pipeline.lowering import connect
 from pipeline.packs.phone_spec import Arrays
 from targets.comparison import BROKEN
+from targets.connection import Tell, silent
 from targets.errors import CutbackError, RuntimeMissing, TargetError
 from targets.target import Target
 
@@ -47,7 +48,9 @@ class Converted:
     refused: tuple[Mapping[str, Any], ...]
 
 
-def convert_all(folder: Path, formats: tuple[Format, ...], inputs: Arrays, outputs: Mapping[str, Arrays]) -> Converted:
+def convert_all(
+    folder: Path, formats: tuple[Format, ...], inputs: Arrays, outputs: Mapping[str, Arrays], tell: Tell = silent
+) -> Converted:
     """Fill `folder`, where the ONNX files are. `outputs`: name of an ONNX file there -> what it gives for `inputs`."""
     models: dict[str, Mapping[str, Any]] = {}
     missing, refused = [], []
@@ -58,7 +61,7 @@ def convert_all(folder: Path, formats: tuple[Format, ...], inputs: Arrays, outpu
                 continue
             names = tuple(name.replace("model", f"model{precision}", 1) for name in each.files)
             try:
-                told = convert(folder / source, each, names, inputs, outputs[source])
+                told = convert(folder / source, each, names, inputs, outputs[source], tell)
                 models |= {name: {**told, "bytes": (folder / name).stat().st_size} for name in names}
             except RuntimeMissing as failure:
                 if each.required:
@@ -71,10 +74,12 @@ def convert_all(folder: Path, formats: tuple[Format, ...], inputs: Arrays, outpu
     return Converted(models, tuple(missing), tuple(refused))
 
 
-def convert(source: Path, wanted: Format, names: tuple[str, ...], inputs: Arrays, outputs: Arrays) -> dict[str, Any]:
+def convert(
+    source: Path, wanted: Format, names: tuple[str, ...], inputs: Arrays, outputs: Arrays, tell: Tell = silent
+) -> dict[str, Any]:
     """Write `names` beside `source`. TargetError where the runtime cannot take it, or gives something else."""
     target = Target(f"pack-{wanted.runtime}", runtime=wanted.runtime)
-    with connect(target) as connection, tempfile.TemporaryDirectory(prefix="cutback-pack-") as made:
+    with connect(target, tell=tell) as connection, tempfile.TemporaryDirectory(prefix="cutback-pack-") as made:
         engine = connection.build(source, Path(made, "model"))
         difference = outputs_agree(connection.run(engine, inputs), outputs)
         if not difference < BROKEN:

@@ -40,19 +40,19 @@ class Variant:
     unseen: str | None = None
 
 
-def wanted(recipe: Recipe, facts: Facts) -> tuple[str, ...]:
-    """The precisions besides fp32: those asked for, else those that the runtime has kernels for; int8 where there is
-    data."""
-    if recipe.precisions is not None:
-        return tuple(each for each in dict.fromkeys(recipe.precisions) if each != PLAIN)
+def wanted(recipe: Recipe, facts: Facts, usual: str = "") -> tuple[str, ...]:
+    """The precisions besides fp32: those asked for, else the target's `usual` one, else those that the runtime has
+    kernels for; int8 where there is data."""
+    asked = (usual,) if recipe.precisions is None and usual else recipe.precisions
+    if asked is not None:
+        return tuple(each for each in dict.fromkeys(asked) if each != PLAIN)
     return tuple(each for each in facts.precisions if each != PLAIN and (each != "int8" or recipe.data is not None))
 
 
 def variants_of(job: Job, model: Model, name: str, made_of: Mapping[str, Any]) -> tuple[Variant, ...]:
     """`model` in every wanted precision. `made_of`: what identifies it."""
-    return tuple(
-        _variant(job, model, precision, name, made_of) for precision in wanted(job.recipe, job.connection.facts)
-    )
+    asked = wanted(job.recipe, job.connection.facts, job.connection.target.precision)
+    return tuple(_variant(job, model, precision, name, made_of) for precision in asked)
 
 
 def _variant(job: Job, model: Model, precision: str, name: str, made_of: Mapping[str, Any]) -> Variant:

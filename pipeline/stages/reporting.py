@@ -17,7 +17,7 @@ from pipeline.round import Accuracy, Cut
 from pipeline.stages.building import Built, engine_name
 from pipeline.stages.lineage import spread_out
 from pipeline.stages.opening import Opened
-from pipeline.stages.precisions import Variant, describe_variants, recommend
+from pipeline.stages.precisions import PLAIN, Variant, describe_variants, recommend
 from pipeline.stages.steering import Round
 from pipeline.stages.timing import ALLOWED_OVER_GOAL, Timing, over
 from targets.kernels import Kernel
@@ -94,7 +94,7 @@ def describe(job: Job, outcome: Outcome) -> dict[str, Any]:
         },
         "precisions": _precisions(job, outcome, accuracy),
         "engines": [
-            _engine(outcome.built, job.connection.target.precision),
+            _engine(outcome.built, PLAIN),
             *(_engine(each.built, each.precision, f"-{each.precision}") for each in outcome.variants if each.built),
         ],
         "doubts": _doubts(job, outcome),

@@ -103,4 +103,4 @@ def interval_of(before: Measurement, after: Measurement, bound: Bound) -> tuple[
 def pooled(one: Measurement, other: Measurement) -> Measurement:
     """The sessions of both, and what is doubtful of all of them."""
     sessions = one.sessions + other.sessions
-    return Measurement(sessions, one.device, doubts_of(sessions))
+    return Measurement(sessions, one.device, doubts_of(sessions, one.device))

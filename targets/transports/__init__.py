@@ -1,13 +1,18 @@
 """Ways to reach a device, by name. Adding one: a file here, a line in `TRANSPORTS`; the contract suite runs over it."""
 
+from __future__ import annotations
+
 import abc
 import importlib
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from targets.channel import Channel
 from targets.errors import BadInput
-from targets.target import Target
+
+if TYPE_CHECKING:  # a target is checked against the table below
+    from targets.target import Target
 
 TRANSPORTS = {  # name -> module with `open_link(Target) -> context manager of a Link`; imported when asked for
     "local": "targets.transports.local",

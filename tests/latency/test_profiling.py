@@ -1,5 +1,6 @@
 """A tiny network, really cut, built and profiled on this device; a second time from the database alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pipeline.latency.profiling import FEWEST_PLANS_KNOWN, cut_to, profile_netwo
 from pipeline.latency.sites import sites_of
 from pipeline.latency.table import family_key
 from targets.connection import Connection, connect
-from targets.errors import TargetError
+from targets.errors import BadInput, TargetError
 from targets.target import find_target
 from tests.latency.conftest import WIDTH, Profiled
 from tests.latency.networks import residual, square_skip
@@ -130,6 +131,16 @@ def test_a_network_whose_kernels_another_one_showed_is_built_less_often(
         alike = [site for site in found.latency.sites.sites if family_key(site.family) == family]
         own = {site.at(sample.channels) for site in alike for sample in found.latency.samples}
         assert own | set(learned) == set(found.latency.table.samples[family])
+
+
+def test_an_emulated_device_is_refused_before_anything_is_timed(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "device", replace(connection.device, emulated=True))
+    model = residual(WIDTH)
+    channels = couple(model)
+    with pytest.raises(BadInput, match=r"^local is emulated[^\n]*on the device itself[^\n]*$"):
+        profile_network(model, channels, channels.free, connection, None)
 
 
 def test_a_runtime_that_tells_no_kernel_times_is_refused_and_says_what_to_do() -> None:

@@ -1,10 +1,13 @@
 """Which precision is recommended, and why not another."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.stages.precisions import FLOOR, recommend, said_of
+from pipeline.recipe import Recipe, make_recipe
+from pipeline.stages.precisions import FLOOR, recommend, said_of, wanted
+from targets.runtimes import facts_of
 
 
 def row(
@@ -66,3 +69,17 @@ def test_latency_and_accuracy_of_int8_alone_are_two_verdicts(meets: bool, keeps:
 def test_an_accuracy_that_nobody_measured_does_not_hide_that_the_goal_is_met() -> None:
     (said,) = said_of([{**row("int8", 2.0, None), "meets": True, "keeps": None}])
     assert said.endswith("accuracy not measured: meets the latency goal")
+
+
+def test_the_precision_that_a_target_names_stands_in_for_one_that_nobody_asked_for() -> None:
+    facts = facts_of("tensorrt")
+    open_, asked = recipe(), recipe(precisions=("fp32", "int8"))
+    assert wanted(open_, facts) == ("fp16", "int8")
+    assert wanted(open_, facts, "fp16") == ("fp16",)
+    assert wanted(open_, facts, "fp32") == ()
+    assert wanted(asked, facts, "fp16") == ("int8",)
+
+
+def recipe(**fields: Any) -> Recipe:
+    least = {"model": "net.onnx", "goal": "latency<=0.5x", "output": "small", "data": "train.npz"}
+    return make_recipe({**least, **fields}, base=Path.cwd(), source="test")

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from targets.connection import Connection
+from targets.device import EMULATED
 from targets.errors import BadInput
 from targets.measure import MAX_REPEATS, measure
 from targets.measurement import Session
@@ -51,6 +52,14 @@ def test_a_disturbed_session_is_repeated() -> None:
     (found,) = measure([Path("a")], Scripted([VOID, VOID, GOOD]).as_connection(), sessions=1)
     assert found.sessions == (GOOD,)
     assert found.doubts == ()
+
+
+def test_times_of_an_emulated_device_say_that_they_are_worth_nothing() -> None:
+    device = Scripted([VOID])
+    device.device = replace(DEVICE, emulated=True)
+    found = measure([Path("a"), Path("b")], device.as_connection(), sessions=2)
+    assert [each.doubts[0] for each in found] == [EMULATED, EMULATED]
+    assert len(device.asked) == 4  # and none of them is worth a second try
 
 
 def test_what_stays_disturbed_is_kept_and_says_so() -> None:

@@ -29,6 +29,12 @@ def test_the_processor_is_named_with_the_numbers_that_hypervisors_leave_out() ->
     assert probe.cpu_name(EPYC) == "AMD EPYC (family 25, model 17)"
 
 
+def test_arm_processors_of_one_name_are_told_apart_by_their_parts() -> None:
+    jetson = "model name\t: ARMv8 Processor rev 1 (v8l)\n"
+    assert probe.cpu_name(f"{jetson}CPU part\t: 0xd42\n" * 2) == "ARMv8 Processor rev 1 (v8l) (part 0xd42)"
+    assert probe.cpu_name("CPU part\t: 0xd05\nCPU part\t: 0xd0a\n") == "Arm part 0xd05, 0xd0a"
+
+
 def test_only_features_that_choose_kernels_are_kept() -> None:
     assert probe.features(EPYC) == ["avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni"]
     assert probe.features(RASPBERRY) == ["asimd", "asimdhp", "asimddp"]
@@ -36,19 +42,22 @@ def test_only_features_that_choose_kernels_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "cpuinfo", "clocks", "emulated"),
+    ("machine", "cpuinfo", "clocks", "arch_status", "emulated"),
     [
-        ("x86_64", EPYC, "kvm-clock tsc acpi_pm", False),
-        ("aarch64", RASPBERRY, "arch_sys_counter", False),
-        ("aarch64", EPYC, "", True),
-        ("aarch64", RASPBERRY, "tsc hpet acpi_pm", True),  # an emulator that writes its own cpuinfo
-        ("x86_64", RASPBERRY, "arch_sys_counter", True),
-        ("riscv64", EPYC, "tsc", True),
-        ("aarch64", "", "", False),
+        ("x86_64", EPYC, "kvm-clock tsc acpi_pm", True, False),
+        ("aarch64", RASPBERRY, "arch_sys_counter", False, False),
+        ("aarch64", EPYC, "", False, True),
+        ("aarch64", RASPBERRY, "tsc hpet acpi_pm", False, True),  # an emulator that writes its own cpuinfo
+        ("aarch64", RASPBERRY, "", True, True),  # the same where /sys is not mounted
+        ("x86_64", RASPBERRY, "arch_sys_counter", False, True),
+        ("riscv64", EPYC, "tsc", True, True),
+        ("aarch64", "", "", False, False),
     ],
 )
-def test_an_emulated_processor_shows_through(machine: str, cpuinfo: str, clocks: str, emulated: bool) -> None:
-    assert probe.is_emulated(machine, cpuinfo, clocks) is emulated
+def test_an_emulated_processor_shows_through(
+    machine: str, cpuinfo: str, clocks: str, arch_status: bool, emulated: bool
+) -> None:
+    assert probe.is_emulated(machine, cpuinfo, clocks, arch_status) is emulated
 
 
 def test_two_fingerprints_of_one_device_have_one_key() -> None:

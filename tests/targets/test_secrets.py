@@ -11,6 +11,7 @@ import pytest
 import targets
 from pipeline.cli import main
 from pipeline.recipe import load_recipe
+from targets import registry
 from targets.connection import connect
 from targets.errors import BadInput, CutbackError
 from targets.profiles.database import Database
@@ -30,6 +31,7 @@ REPOSITORY = Path(targets.__file__).parents[1]
 READ = {
     "targets/lease.py": {"CUTBACK_HOLDER", "VARIABLE"},
     "targets/profiles/database.py": {"VARIABLE"},
+    "targets/registry.py": {"VARIABLE"},
     "targets/runtimes/onnxruntime.py": {"ORT_DISABLE_TELEMETRY"},
     "targets/runtimes/tensorrt.py": {"XDG_CACHE_HOME", "HOME"},
     "targets/transports/local.py": {"*"},
@@ -160,6 +162,13 @@ def test_an_address_with_a_password_is_refused_without_repeating_it(address: str
         with pytest.raises(BadInput, match="holds no password") as caught:
             make()
         assert SECRET not in str(caught.value)
+
+
+def test_an_address_with_a_password_in_a_file_is_refused_without_repeating_it(tmp_path: Path) -> None:
+    text = f'[targets.pi]\ntransport = "ssh"\naddress = "me:{SECRET}@pi"\n'
+    with pytest.raises(BadInput, match=r"targets\.pi: an address holds no password") as caught:
+        registry.parse(text, tmp_path / "targets.toml")
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,10 @@ def test_settings_after_the_name_change_fields_and_give_options() -> None:
         ("local:=2", "'=2' is no FIELD=VALUE"),
         ("local:threads=two", "threads=two is no number"),
         ("local:precision=int8", "a precision is the network's"),
+        ("local:threads=0", "threads=0 is no number"),
         ("local:regime=cold", "'cold' is none of as-shipped"),
+        ("local:runtime=onnxruntim", "none of onnxruntime.*did you mean 'onnxruntime'"),
+        ("locl", "did you mean 'local'"),
     ],
 )
 def test_what_cannot_be_read_is_refused(text: str, says: str) -> None:
