@@ -9,7 +9,7 @@ the table says what it did. So a rule and its line cannot disagree.
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -225,7 +225,7 @@ def _cases() -> Mapping[tuple[str, str], list[onnx.ModelProto]]:
     return found
 
 
-def _with_constants(source: onnx.ModelProto, values: list[object]) -> onnx.ModelProto:
+def _with_constants(source: onnx.ModelProto, values: Sequence[object]) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(source)
     for value, data in zip(list(model.graph.input)[1:], values[1:], strict=False):

@@ -32,14 +32,16 @@ def doctor(
 ) -> dict[str, Any]:
     """What is wrong with a device is an answer, not an error: `BadInput` is raised for a target of no such name alone.
 
-    `agent`: of `targets.upkeep.About`, `device`: the fingerprint; None where there is no way to them. `problems`: what
+    `agent`: of `targets.upkeep.About`, `device`: the fingerprint, `conditions`: clocks, heat and power, `lock`: whether
+    clocks are held (see `targets.conditions`); None where there is no way to them. `problems`: what
     is missing or does not work, each with what to do. `difference`: of a small network's outputs there from those here.
     `self_test`: a row of `targets.selftest`, and whether it `claimed` a difference; `left_out`: why there is none.
     `passed`: there are no problems, and the self-test claims nothing. `verdict`: all of it in a sentence.
     """
     asked = find_target(target)
     found: dict[str, Any] = {
-        "target": target, "settings": asdict(asked), "agent": None, "device": None, "problems": [], "difference": None,
+        "target": target, "settings": asdict(asked), "agent": None, "device": None, "conditions": None,
+        "lock": None, "problems": [], "difference": None,
         "self_test": None, "left_out": None, "doubts": [],
     }  # fmt: skip
     report = on_progress or (lambda done, total, note: None)
@@ -48,6 +50,7 @@ def doctor(
         found["agent"] = described(ask_about(asked))
         with connect(asked, tell=tell) as connection:
             found["device"] = connection.device.as_dict()
+            found |= {"conditions": connection.conditions, "lock": connection.lock}
             found["left_out"] = None if self_test else "it was not asked for"
             found |= try_out(connection, sessions if self_test else 0, seed, on_progress)
     except (BadInput, TargetError) as failure:

@@ -1,15 +1,17 @@
 """Fill the profile database for a network on a target, and show what was found."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.latency.profiling import NetworkProfile, profile_network
 from pipeline.latency.table import family_key
-from pipeline.lowering import connect
+from pipeline.lowering import connect, connect_fleet
 from pipeline.stages.building import needs_rewrites
 from pipeline.stages.opening import groups_to_cut, open_model
-from targets.connection import Tell, silent
+from targets.connection import Connection, Tell, silent
+from targets.errors import BadInput
 from targets.profiles.borrow import borrowed, open_profiles
 from targets.target import find_target
 
@@ -24,24 +26,43 @@ def profile(
     db: str | None = None,
     borrow: Collection[str] = (),
     seed: int = 0,
+    fleet: bool = False,
+    devices: int | None = None,
     on_progress: Progress | None = None,
     tell: Tell = silent,
 ) -> dict[str, Any]:
-    """`kernels`: each place where time goes, uncut. `stairs`: time over width per group. `heldout`: how well plans that
-    the fit had not seen were predicted. `built` / `reused`: networks profiled now / read from the database.
+    """`kernels`: each place where time goes, uncut; inferred where `doubts` say so. `stairs`: time over width per
+    group. `heldout`: how well plans that the fit had not seen were predicted. `built` / `reused`: networks profiled
+    now / read from the database.
 
     `borrow`: parts of a key (stack, regime, device) in which a row may differ that stands in for a missing one.
     `borrowed`: how many kernels such rows were taken for, and what they differ in.
+
+    `fleet`: plans are measured on all devices with the target's tag side by side, or on so many at a time as `devices`
+    says. `tell` gets a line for a person where something takes longer than it should.
     """
+    if devices is not None and (not fleet or devices < 1):
+        raise BadInput(f"--devices {devices} is no number of devices of a --fleet to use at a time, such as 4")
     opened = open_model(model, shapes or {})
     groups = groups_to_cut(opened.channels, inexact=True)
-    with connect(find_target(target), tell=tell) as connection:
+    with crew_of(target, fleet, devices, tell) as (connection, *others):
         store = open_profiles(db, connection.device, borrow)
         found = profile_network(
             opened.model, opened.channels, groups, connection, store,
-            rewrite=needs_rewrites(opened.model, connection), seed=seed, on_progress=on_progress,
+            rewrite=needs_rewrites(opened.model, connection), seed=seed, on_progress=on_progress, others=others,
         )  # fmt: skip
     return {"target": target, **describe_profile(found), "borrowed": borrowed(store)}
+
+
+@contextlib.contextmanager
+def crew_of(target: str, fleet: bool, devices: int | None, tell: Tell) -> Iterator[tuple[Connection, ...]]:
+    """One connection, or one for each device of a fleet."""
+    if fleet:
+        with connect_fleet(find_target(target), devices, tell=tell) as crew:
+            yield crew
+    else:
+        with connect(find_target(target), tell=tell) as connection:
+            yield (connection,)
 
 
 def describe_profile(found: NetworkProfile) -> dict[str, Any]:
@@ -61,6 +82,7 @@ def describe_profile(found: NetworkProfile) -> dict[str, Any]:
         "measured_ms": found.latency.samples[0].end_to_end_ns / 1e6,
         "stairs": describe_stairs(found, {}),
         "heldout": asdict(found.heldout),
+        "doubts": list(found.doubts),
         "built": found.built,
         "reused": found.reused,
     }

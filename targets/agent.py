@@ -24,13 +24,13 @@ from targets.errors import BadInput, TargetError
 from targets.host import HEARTBEAT_S, Host, HostGone
 from targets.lease import Lease, holder_name
 from targets.load import choose_cores, read_cores
-from targets.protocol import VERSION, claim_stdout, error_of, send
+from targets.protocol import VERSION, claim_stdout, error_of
 from targets.workers import Worker, run_worker
 
 if TYPE_CHECKING:
     from targets.store import Store
 
-VERBS = ("device", "describe", "build", "run", "time", "profile")
+VERBS = ("device", "describe", "build", "run", "time", "profile", "cool")
 ABOUT = "about"  # answered at once, with no runtime and whoever has the device
 FILE_VERBS = ("session", "have", "store", "fetch", "clean")  # of an agent that shares no files with its host
 REUSABLE = ("run", "describe")  # not measured: the loaded model stays for the next batch
@@ -68,7 +68,7 @@ class Service:
                 if self._worker is not None and ("error" in answer or verb not in (*REUSABLE, *FILE_VERBS, ABOUT)):
                     self._end_worker()
                 self._cores_before = read_cores()
-                send(self._host.answers, {"id": request["id"], **answer})
+                self._host.send({"id": request["id"], **answer})
         finally:
             self._lease.release()
             self._end_worker()
@@ -84,7 +84,7 @@ class Service:
         if request["verb"] != "device":
             self._wait_for_lease(request)
         if self._worker is None:
-            cores = choose_cores(setting["threads"], self._cores_before)
+            cores = choose_cores(setting["threads"], self._cores_before, setting["cores"])
             self._worker = Worker(self._folder, setting, cores)
         answer = self._worker.ask(request, self._host, self._lease.show)
         self._lease.confirm()
@@ -113,7 +113,7 @@ class Service:
             self._host.check()
             if time.monotonic() - told > HEARTBEAT_S:
                 told = time.monotonic()
-                send(self._host.answers, {"id": request["id"], "event": {"waiting_for": holder}})
+                self._host.send({"id": request["id"], "event": {"waiting_for": holder}})
 
         self._lease.take(waiting)
 
@@ -124,11 +124,12 @@ class Service:
 
 
 def setting_of(request: dict[str, Any]) -> dict[str, Any]:
-    """What the worker opens its runtime with, named as `open_runtime` names it."""
+    """What the worker opens its runtime with, named as `open_runtime` names it; and the kind of cores that it gets."""
     return {
         "name": str(request.get("runtime", "")),
         "threads": int(request.get("threads", 1)),
         "options": dict(request.get("options", {})),
+        "cores": str(request.get("cores", "")),
     }
 
 
@@ -138,24 +139,25 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     answers = claim_stdout()
-    host, store, lock = Host(0, answers), None, None
+    host, store = Host(0, answers), None
     if sys.argv[1] == "--root":
         from targets.store import Store  # what only a device that is reached from elsewhere needs
 
-        store = Store(sys.argv[2], own=sys.argv[0])
+        try:
+            store = Store(sys.argv[2], own=sys.argv[0])
+        except OSError as failure:
+            sys.exit(f"Cannot keep files in {sys.argv[2]}: {failure.strerror}.")
         host = Host(0, answers, HOST_PATIENCE_S)
-        folder, lock = store.cache.session()
-        store.folder = folder
+        folder = store.folder
     else:
         folder = sys.argv[1]
     try:
         Service(host, folder, Lease(holder_name()), store).serve()
     except (HostGone, BrokenPipeError):
-        pass
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(0)  # what was not taken is not written now either: that would wait as long again
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
 
 
 if __name__ == "__main__":

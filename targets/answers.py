@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from targets.device import Device
 from targets.kernels import Kernel
-from targets.measurement import Session
+from targets.measurement import Session, checked_conditions
 from targets.runtimes import Reads
 
 LONGEST_TEXT = 8192  # characters of a name, of a path, of a runtime's word for a fused kernel
@@ -61,7 +61,18 @@ def session_from(told: Any, *, least: int = 1) -> Session:
         voided=sentences(part_of(told, "voided"), "voided"),
         protocol=protocol,
         probes_ns=times(told.get("probes_ns", []), "probes_ns", shortest_ns=1, least=0),
+        conditions=checked_conditions(document(told.get("conditions", {}), "conditions")),
     )
+
+
+def conditions_from(told: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(clocks, heat and power as they are now, what is known of a lock on the clocks)."""
+    return document(part_of(told, "conditions"), "conditions"), document(part_of(told, "lock"), "lock")
+
+
+def names_from(told: Any) -> list[str]:
+    """Of devices."""
+    return [text(each, "a device's name", LONGEST_SENTENCE) for each in items(told, MOST_ITEMS, "devices")]
 
 
 def inputs_from(told: Any) -> list[dict[str, Any]]:

@@ -4,17 +4,25 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+CONDITIONS = (
+    "conditions/__init__.py", "conditions/android.py", "conditions/cooling.py", "conditions/cpufreq.py",
+    "conditions/heat.py", "conditions/jetson.py", "conditions/nvidia.py", "conditions/raspberry.py",
+    "conditions/regimes.py", "conditions/source.py",
+)  # fmt: skip
+
 STANDALONE = (  # all that `targets.standalone` imports, and nothing that a device does not have
-    "__init__.py", "comparison.py", "errors.py", "feeds.py", "here.py", "host.py", "lease.py", "load.py", "packed.py",
+    *CONDITIONS, "__init__.py", "comparison.py", "cores.py", "errors.py", "feeds.py", "here.py", "host.py", "lease.py",
+    "load.py", "packed.py",
     "pairing.py", "probe.py", "profiles/__init__.py", "profiles/lines.py", "protocol.py", "results.py", "rounds.py",
     "runtimes/__init__.py", "runtimes/cuda.py", "runtimes/onnxruntime.py", "runtimes/onnxruntime_providers.py",
-    "runtimes/tensorrt.py", "speed.py",
+    "runtimes/tensorrt.py", "speed.py", "sysfs.py",
     "standalone.py", "timing.py", "watch.py", "worker.py", "workers.py",
 )  # fmt: skip
 
 AGENT = (  # all that `targets.agent` and its workers import, with every runtime
-    "__init__.py", "agent.py", "cache.py", "errors.py", "feeds.py", "host.py", "lease.py", "load.py", "pairing.py",
-    "probe.py", "protocol.py", "speed.py", "store.py", "timing.py", "watch.py", "worker.py", "workers.py",
+    *CONDITIONS, "__init__.py", "agent.py", "cache.py", "cores.py", "errors.py",
+    "feeds.py", "host.py", "lease.py", "load.py", "pairing.py",
+    "probe.py", "protocol.py", "speed.py", "store.py", "sysfs.py", "timing.py", "watch.py", "worker.py", "workers.py",
 )  # fmt: skip
 
 # Understood by every Python 3, so that one that is too old says so instead of showing a syntax error.

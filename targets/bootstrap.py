@@ -3,6 +3,7 @@
 It is one constant text, passed to `python3 -c`: no name and no path of anybody's is ever part of a command line over
 there. It reads one line of JSON, `{"root", "python", "holder", "sha256", "size"}`, answers with one, takes the agent's
 archive where the device has none of that hash yet, and becomes the agent, which goes on with the same input and output.
+A host that says nothing for a minute is gone.
 
     root     folder of our own on the device; "" is its user's cache
     python   the interpreter that has the runtime; "" is the one that runs this
@@ -12,15 +13,20 @@ archive where the device has none of that hash yet, and becomes the agent, which
 # Understood by every Python 3, so that one that is too old says so instead of showing a syntax error. Input is read
 # without a buffer: what follows belongs to the agent.
 BOOTSTRAP = r"""
-import hashlib, json, os, shutil, stat, sys
+import fcntl, hashlib, json, os, shutil, signal, stat, sys
+
+def read(most):
+    signal.alarm(60)
+    got = os.read(0, most)
+    signal.alarm(0)
+    if not got:
+        sys.exit(0)
+    return got
 
 def line():
     got = b""
     while not got.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            sys.exit(0)
-        got += byte
+        got += read(1)
     return json.loads(got.decode())
 
 def say(**answer):
@@ -33,46 +39,55 @@ def digest(path):
             found.update(block)
     return found.hexdigest()
 
+def receive(part, left):
+    failure = None
+    with open(part, "xb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            while left:
+                block = read(min(left, 1 << 16))
+                left -= len(block)
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            failure = error
+            while left:
+                left -= len(read(min(left, 1 << 16)))
+            os.ftruncate(file.fileno(), 0)
+    if failure:
+        raise failure
+
 def home(path):
     found = os.path.expanduser(path)
     if found.startswith("~"):
-        raise OSError(2, "There is no home folder for it", path)
+        raise OSError(2, "there is no such home folder", path)
     return found
 
 def ours(folder):
     os.makedirs(folder, 0o700, exist_ok=True)
     found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise OSError(1, "Others may write to it, or it is no folder of yours. Name another, or chmod 700", folder)
+        raise OSError(1, "others may write to it, or it is not yours (chmod 700)", folder)
 
 def main():
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
     asked = line()
     if sys.version_info < (3, 8):
         return say(error="Python 3.8 or newer is needed there; python3 is {}.{}".format(*sys.version_info))
     os.umask(0o077)
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    global root
     root = os.path.realpath(home(asked["root"] or os.path.join(cache, "cutback")))
     folder = os.path.join(root, "agents")
     path = os.path.join(folder, asked["sha256"] + ".pyz")
-    python = shutil.which(home(asked["python"] or sys.executable or "python3"))
-    if not python:
-        return say(error="There is no {} there that can be run.".format(asked["python"] or "python3"))
     for each in (root, folder):
         ours(each)
     if not (os.path.isfile(path) and digest(path) == asked["sha256"]):
         say(have=False)
         part = "{}.{}.part".format(path, os.urandom(8).hex())
         try:
-            with open(part, "xb") as file:
-                left = asked["size"]
-                while left:
-                    block = os.read(0, min(left, 1 << 16))
-                    if not block:
-                        sys.exit(0)
-                    left -= len(block)
-                    file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
+            receive(part, asked["size"])
             if digest(part) != asked["sha256"]:
                 return say(error="The agent arrived damaged. Try again.")
             os.replace(part, path)
@@ -80,14 +95,21 @@ def main():
             if os.path.exists(part):
                 os.unlink(part)
     os.environ["CUTBACK_HOLDER"] = asked["holder"]
+    python = os.path.expanduser(asked["python"]) or sys.executable or "python3"
+    python, named = shutil.which(python), python
+    if not python:
+        found = "Cannot start {}: it is no program there. Give the path of a Python 3.8 or newer."
+        return say(error=found.format(named))
     say(have=True)
     try:
         os.execv(python, [python, path, "--root", root])
     except OSError as failure:
-        say(error="Cannot start {}: {}".format(python, failure.strerror))
+        sys.exit("Cannot start {}: {}.".format(python, failure.strerror))
 
+root = ""
 try:
     main()
 except OSError as failure:
-    say(error="{}: {}".format(failure.filename or "Cannot write", failure.strerror))
+    say(error="Cannot keep the agent in {}: {}. Free space there, or give the target another folder.".format(
+        failure.filename or root, failure.strerror))
 """

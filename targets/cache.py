@@ -1,15 +1,17 @@
 """What the agent keeps on its device: files by their hash, and a folder for as long as it lives (device side).
 
-    ROOT/agents/HASH.pyz       the agent, as the bootstrap left it
+    ROOT/agents/HASH.pyz       the agent, as the bootstrap left it; locked while one runs from it
     ROOT/files/HASH.SUFFIX     what hosts sent; the least recently used go first
-    ROOT/sessions/NAME/        of one agent, locked while it lives
+    ROOT/sessions/NAME/        of one agent, locked while it lives: what is half there, and second names of what it uses
 
-A file has its name once all of it is there and its hash was checked. Everything is for this user's eyes alone.
+A file has its name in `files` once all of it is there and its hash was checked; an agent that finds it there checks
+once more, since power can fail before a disk has everything. What a living agent uses has a second name in its session,
+so that nobody's cleaning takes it away, and no clock is asked whether it is in use. Everything is for this user's eyes
+alone.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import fcntl
 import hashlib
@@ -19,22 +21,18 @@ import shutil
 import stat
 import time
 from pathlib import Path
-from typing import Any, Deque, Iterator, Optional
+from typing import Any, Callable, Iterator
 
 from targets.errors import BadInput, TargetError
 
 MOST_BYTES = 2 << 30  # of files; a profile sends some dozens of cut networks
-IN_USE_S = 3600.0  # files that were asked for so recently stay: somebody may be about to run them
-AGENTS_KEPT = 3  # of other versions: more than one host may use the device
+AGENTS_KEPT = 3  # besides those that run: more than one host may use the device
+NAMES_KEPT = 8  # a request uses three files at most; of networks that a long session sent, the others may go
+SYNCED_BYTES = 16 << 20  # written at a time: what a slow disk has yet to take must not become minutes in the end
 
 HASH = re.compile(r"[0-9a-f]{64}")
 SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,12}){0,3}")
-PART = r"\.[0-9a-f]{16}\.part"
-FILE = re.compile(rf"{HASH.pattern}{SUFFIX.pattern}|{PART}")
-ARCHIVE = re.compile(rf"{HASH.pattern}\.pyz(\.[0-9a-f]{{16}}\.part)?")
-
-FILES_HELD = 16  # of those that were asked for last; one request names three
-RUNS = "agent"  # in the folder of a session: the name of the archive that its agent runs from
+FILE = re.compile(HASH.pattern + SUFFIX.pattern)  # other names are somebody else's files, and stay
 
 
 class Cache:
@@ -45,103 +43,98 @@ class Cache:
         self.files = private(self.root / "files")
         self.sessions = private(self.root / "sessions")
         self._own = Path(own)
-        self._used: Deque[Path] = collections.deque(maxlen=FILES_HELD)
+        self._locks = [hold(self._own)]  # until the process ends
+        os.utime(own)
+        self._remove_agents(AGENTS_KEPT)
+        self._remove_sessions()
+        self.session = self._new_session()
+        self._checked: dict[Path, tuple[int, ...]] = {}
+        self._used: list[Path] = []
 
-    def session(self) -> tuple[str, int]:
-        """A new folder and the descriptor of its lock; what agents that are gone have left is removed."""
-        taken: Optional[int] = None
-        while taken is None:
-            folder = private(self.sessions / os.urandom(8).hex())
-            taken = locked(folder)  # None where another agent's clean-up came between the two
-        (folder / RUNS).write_text(self._own.name, encoding="utf-8")
-        self._retire(self.sweep(), AGENTS_KEPT)
-        return str(folder), taken
-
-    def sweep(self) -> set[str]:
-        """Remove the folders of agents that are gone; the archives that the others run from."""
-        run = {self._own.name}
-        for old in sorted(self.sessions.iterdir()):
-            if old.is_symlink() or not old.is_dir():
-                continue
-            handle = locked(old)
-            if handle is not None:
-                shutil.rmtree(str(old), ignore_errors=True)
-                os.close(handle)
-            else:
-                with contextlib.suppress(OSError):
-                    run.add((old / RUNS).read_text(encoding="utf-8"))
-        return run
-
-    def find(self, sha256: str, suffix: str) -> str | None:
-        """The path of the file with these bytes, where it is here; it counts as used now."""
+    def find(self, sha256: str, suffix: str, alive: Callable[[], None]) -> str | None:
+        """The path of the file with these bytes, where it is here and sound; it counts as used now, and stays for the
+        next requests. `alive` is called again and again while a large file is read."""
         path = self._path(sha256, suffix)
         try:
-            if not stat.S_ISREG(path.lstat().st_mode):
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode):  # a way to another place
                 return None
-            os.utime(str(path))
+            if self._checked.get(path) != identity(found):
+                if digest(path, alive) != sha256:
+                    path.unlink()
+                    return None
+                self._checked[path] = identity(found)
+            os.utime(str(path), ns=(time.time_ns(), found.st_mtime_ns))  # when it changed says what a worker has loaded
+            kept = self._keep(path, path)
         except OSError:
             return None
-        self._used.append(path)
-        return str(path)
+        return kept if Path(kept).exists() else None
 
-    def store(self, sha256: str, suffix: str, blocks: Iterator[bytes]) -> str:
-        """All of `blocks` are taken, whatever becomes of them: what follows in their stream is a request."""
+    def store(self, sha256: str, suffix: str, blocks: Iterator[bytes], size: int) -> str:
+        """All of `blocks`, `size` bytes, are taken, whatever becomes of them: what follows in their stream is a
+        request."""
         try:
-            return self._stored(self._path(sha256, suffix), sha256, blocks)
-        except OSError as failure:
-            raise TargetError(f"Cannot keep a file in {self.root}: {failure.strerror}. {self.room()}") from failure
-        finally:
+            path = self._path(sha256, suffix)
+        except BadInput:
             for _ in blocks:
                 pass
-
-    def _stored(self, path: Path, sha256: str, blocks: Iterator[bytes]) -> str:
-        found = hashlib.sha256()
-        part = path.with_name(f".{os.urandom(8).hex()}.part")
+            raise
+        found, failure = hashlib.sha256(), None
+        part = self.session / f"{os.urandom(8).hex()}.part"
         try:
+            self.shrink(min(MOST_BYTES, self._bytes_for_files()) - size)
             with part.open("xb") as file:
+                synced = 0
                 for block in blocks:
                     found.update(block)
                     file.write(block)
+                    if file.tell() - synced >= SYNCED_BYTES:
+                        synced = file.tell()
+                        os.fsync(file.fileno())
                 file.flush()
                 os.fsync(file.fileno())
-            if found.hexdigest() != sha256:
-                raise TargetError("A file arrived damaged and was not kept. Try again.")
-            part.replace(path)
+            if found.hexdigest() == sha256:
+                kept = self._keep(path, part)
+                part.replace(path)
+                self._checked[path] = identity(path.stat())
+                return kept
+        except OSError as error:
+            failure = error
         finally:
+            for _ in blocks:
+                pass
             with contextlib.suppress(OSError):
                 part.unlink()
-        self._used.append(path)
-        self.shrink()
-        return str(path)
+        if failure is None:
+            raise TargetError("A file arrived damaged and was not kept. Try again.")
+        raise TargetError(f"Cannot keep a file in {self.root}: {failure.strerror}. {self.room()}")
 
-    def shrink(self, most_bytes: int = MOST_BYTES, in_use_s: float = IN_USE_S) -> int:
-        """Remove what was used longest ago until the files are within `most_bytes`; how many bytes went. What this
-        agent was asked for last stays, and so does what it did not put there."""
+    def shrink(self, most_bytes: int) -> None:
+        """Remove what was used longest ago, and by no living agent, until the files are within `most_bytes`."""
         known = []
         for path in self.files.iterdir():
             with contextlib.suppress(OSError):
                 found = path.lstat()
                 if stat.S_ISREG(found.st_mode) and FILE.fullmatch(path.name):
-                    known.append((found.st_mtime, found.st_size, path))
-        total, gone = sum(size for _, size, _ in known), 0
-        for used, size, path in sorted(known, key=lambda each: each[:2]):
-            if total - gone <= most_bytes:
+                    known.append((found.st_atime_ns, found.st_size, found.st_nlink, path))
+        total = sum(size for _, size, _, _ in known)
+        for _, size, names, path in sorted(known):
+            if total <= most_bytes:
                 break
-            # a clock that was set back leaves files of tomorrow: as old as those of yesterday
-            if path not in self._used and abs(time.time() - used) >= in_use_s:
+            if names == 1 and path not in self._used:
                 with contextlib.suppress(OSError):
                     path.unlink()
-                    gone += size
-        return gone
+                    total -= size
 
     def clean(self) -> dict[str, Any]:
-        """Remove all that no living agent uses: files, other agents, sessions; what went and what is left, in bytes."""
+        """Remove all that no living agent uses: files, older agents, sessions; what went and what is left, in bytes."""
         before = bytes_in(self.root)
-        run = self.sweep()
-        alone = len(list(self.sessions.iterdir())) <= 1
+        for path in self._used:
+            self._release(path)
         self._used.clear()
-        self.shrink(most_bytes=0, in_use_s=0.0 if alone else IN_USE_S)
-        self._retire(run, 0)
+        self._remove_sessions()
+        self.shrink(0)
+        self._remove_agents(0)
         after = bytes_in(self.root)
         return {"root": str(self.root), "removed": before - after, "left": after}
 
@@ -149,23 +142,101 @@ class Cache:
         free = shutil.disk_usage(str(self.root)).free
         return f"{free / 2**20:.0f} MiB are free there. Free some, or run: cutback targets clean"
 
-    def _retire(self, run: set[str], kept: int) -> None:
-        """Remove archives of agents that nobody runs, but for the `kept` newest."""
-        others = []
-        for path in (self.root / "agents").glob("*"):
-            with contextlib.suppress(OSError):
-                used = path.lstat().st_mtime
-                coming = path.suffix == ".part" and abs(time.time() - used) < IN_USE_S
-                if ARCHIVE.fullmatch(path.name) and path.name not in run and not coming:
-                    others.append((used, path))
-        for _, path in sorted(others)[: max(0, len(others) - kept)]:
-            with contextlib.suppress(OSError):
-                path.unlink()
+    def _bytes_for_files(self) -> int:
+        """What they have, and what is free."""
+        return bytes_in(self.files) + shutil.disk_usage(str(self.root)).free
+
+    def _keep(self, path: Path, content: Path) -> str:
+        """The file under a name of this session; its own one where the file system gives no second names."""
+        name = self.session / path.name
+        with contextlib.suppress(OSError):
+            if name.exists() and not name.samefile(content):
+                name.unlink()
+            os.link(str(content), str(name))
+        self._used = [*(each for each in self._used if each != path), path]
+        while len(self._used) > NAMES_KEPT:
+            self._release(self._used.pop(0))
+        return str(name if name.exists() else path)
+
+    def _release(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            (self.session / path.name).unlink()
+
+    def _new_session(self) -> Path:
+        while True:
+            folder = private(self.sessions / os.urandom(8).hex())
+            with contextlib.suppress(OSError):  # another agent's clean-up came between the two
+                lock = hold(folder, fcntl.LOCK_EX)
+                if folder.exists():
+                    self._locks.append(lock)
+                    return folder
+                os.close(lock)
+
+    def _remove_sessions(self) -> None:
+        """Those of agents that are gone."""
+        for old in self.sessions.iterdir():
+            if old.is_symlink() or not old.is_dir():
+                continue  # none of ours, and whoever opens a pipe waits
+            with contextlib.suppress(OSError), unused(old):
+                shutil.rmtree(str(old), ignore_errors=True)
+
+    def _remove_agents(self, kept: int) -> None:
+        """All but the last used and those that run; and what was left half there."""
+        agents = [path for path in self._own.parent.iterdir() if path != self._own]
+        whole = sorted((path for path in agents if path.suffix == ".pyz"), key=modified_ns, reverse=True)
+        for path in [*whole, *(path for path in agents if path.suffix == ".part")]:
+            with contextlib.suppress(OSError), unused(path):
+                if path.suffix == ".pyz" and kept:
+                    kept -= 1
+                else:
+                    path.unlink()
 
     def _path(self, sha256: str, suffix: str) -> Path:
         if not HASH.fullmatch(sha256) or not SUFFIX.fullmatch(suffix):
             raise BadInput(f"{sha256[:80]!r} with {suffix[:40]!r} names no file of the cache.")
         return self.files / f"{sha256}{suffix}"
+
+
+def hold(path: Path, kind: int = fcntl.LOCK_SH) -> int:
+    """A lock on the file or folder, for as long as what is returned is open. `OSError` where somebody has another, or
+    where a link leads elsewhere."""
+    handle = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe must not hold us
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+@contextlib.contextmanager
+def unused(path: Path) -> Iterator[None]:
+    """`OSError` where somebody holds it."""
+    handle = hold(path, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def digest(path: Path, alive: Callable[[], None]) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            found.update(block)
+            alive()
+    return found.hexdigest()
+
+
+def identity(found: os.stat_result) -> tuple[int, ...]:
+    """What changes when somebody writes to the file."""
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def modified_ns(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns
+    return 0
 
 
 def private(folder: Path) -> Path:
@@ -179,24 +250,12 @@ def private(folder: Path) -> Path:
     return folder
 
 
-def locked(folder: Path) -> Optional[int]:
-    """The descriptor that holds the folder's lock; None where somebody else has it, or the folder is gone."""
-    try:
-        handle = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    with contextlib.suppress(OSError):
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if folder.exists():
-            return handle
-    os.close(handle)
-    return None
-
-
 def bytes_in(folder: Path) -> int:
-    total = 0
+    """Of all files, each once however many names it has."""
+    sizes = {}
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
             found = path.lstat()
-            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
-    return total
+            if stat.S_ISREG(found.st_mode):
+                sizes[found.st_ino] = found.st_size
+    return sum(sizes.values())

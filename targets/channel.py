@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, final
 
-from targets.errors import LinkLost, TargetError
+from targets.errors import BadInput, LinkLost, TargetError
 from targets.foreign_json import parsed
 from targets.pipes import write_all
 from targets.protocol import raise_error
@@ -32,6 +32,7 @@ WAITING = 2  # messages that are read ahead; a device that says more waits until
 HEARTBEAT_S = 5.0  # how often the agent hears that its host lives
 AGENT_GRACE_S = 30.0  # a busy agent shows itself every few seconds; past this it hangs or its machine does
 END_GRACE_S = 5.0  # for the status of a process that has closed its output
+JOIN_S = 2.0  # for what is in flight to be heard once the process has ended
 
 SLOWEST_BYTES_PER_S = 4000  # of a file, over all of it; a serial line has twice that
 PACE_GRACE_S = 60.0  # before the pace is looked at
@@ -51,6 +52,7 @@ class Channel:
     def __init__(self, process: "subprocess.Popen[bytes]", name: str, explain: Callable[[int], str]) -> None:
         """`name`: of the target. `explain(status)`: what the end of the process means, in one line."""
         self.process = process
+        self.names: dict[str, str] = {}  # what errors from there call a file -> what it is called here
         self._name = name
         self._explain = explain
         self._numbers = itertools.count(1)
@@ -62,8 +64,9 @@ class Channel:
         self._folder = ""  # of files that came; made for the first one
         self._answers: queue.Queue[Any] = queue.Queue(WAITING)
         self._closed = threading.Event()
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._beat)]
+        for thread in self._threads:
+            thread.start()
 
     def ask(
         self,
@@ -110,7 +113,7 @@ class Channel:
                     if on_event is not None and isinstance(message["event"], dict):
                         on_event(message["event"])
                 elif "error" in message:
-                    raise_error(message["error"] if isinstance(message["error"], dict) else {})
+                    raise_error(self._named(message["error"]))
                 else:
                     kept, got = got, None
                     return message.get("result"), kept
@@ -126,6 +129,20 @@ class Channel:
             pass
         self._forget()
 
+    def join(self) -> None:
+        """After the end of the process: wait until nothing of it is read any more."""
+        for thread in self._threads:
+            thread.join(JOIN_S)
+
+    def _named(self, error: Any) -> dict[str, Any]:
+        """The error, with the names that files have here."""
+        if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+            return {}
+        message = error["message"]
+        for there, here in self.names.items():
+            message = message.replace(there, here) if there else message
+        return {**error, "message": message}
+
     def _send(self, request: Mapping[str, Any], sent: Path | None) -> None:
         if self._broken:
             raise LinkLost(f"The connection to {self._name} was interrupted. Connect again.")
@@ -134,18 +151,25 @@ class Channel:
                 self._broken = True  # until all of it is through: an interrupt in between leaves half a request
                 self._write(json.dumps(request).encode() + b"\n")
                 if sent is not None:
-                    with sent.open("rb") as file:
-                        begin, done = time.monotonic(), 0
-                        for block in iter(lambda: file.read(BLOCK), b""):
-                            self._write(block)
-                            done += len(block)
-                            if too_slow(done, begin):
-                                raise TimeoutError
+                    self._write_file(sent, request["payload"])
                 self._broken = False
         except TimeoutError as failure:
             raise LinkLost(f"The agent on {self._name} takes nothing more. Is the device overloaded?") from failure
         except (BrokenPipeError, ConnectionResetError, ValueError) as failure:
             raise self._gone() from failure
+
+    def _write_file(self, path: Path, size: int) -> None:
+        """As many bytes as were announced: what follows them is read as a request."""
+        begin, done = time.monotonic(), 0
+        with path.open("rb") as file:
+            while done < size:
+                block = file.read(min(size - done, BLOCK))
+                if not block:
+                    raise BadInput(f"{path} changed while it was sent to {self._name}. Run the command again.")
+                self._write(block)
+                done += len(block)
+                if too_slow(done, begin):
+                    raise TimeoutError
 
     def _write(self, data: bytes, patience_s: float | None = None) -> None:
         assert self.process.stdin is not None
@@ -194,9 +218,9 @@ class Channel:
     def _listen(self) -> None:
         assert self.process.stdout is not None
         last: Any = None
-        with contextlib.suppress(ValueError, OSError):  # closed under us: the link has ended
+        with self.process.stdout as stream, contextlib.suppress(ValueError, OSError):  # it ended within a file
             try:
-                while (message := self._read(self.process.stdout)) is not None:
+                while (message := self._read(stream)) is not None:
                     self._hand_over(message)
             except TargetError as failure:
                 last = failure

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from targets import answers
-from targets.channel import digest
+from targets.channel import Event, digest
+from targets.conditions.regimes import check_regime, regime_doubts
 from targets.device import Device
 from targets.errors import BadInput, CutbackError, LinkLost, TargetError
 from targets.feeds import write_tensors
@@ -69,6 +70,8 @@ class Connection:
     """
 
     device: Device
+    conditions: dict[str, Any]  # clocks, heat and power when it was opened, see `targets.conditions`
+    lock: dict[str, Any]  # whether its clocks are held, and the command that holds them, see `targets.conditions.Lock`
 
     def __init__(self, target: Target, at_end: contextlib.ExitStack, lower: Lower | None, tell: Tell) -> None:
         """`at_end`: what is done when the connection ends."""
@@ -76,6 +79,9 @@ class Connection:
         self._at_end = at_end
         self._lower = lower
         self._tell = tell
+        self.place, self.repeated = "", 0  # of a fleet: which device is at the request, how many died over it
+        self._observed: Mapping[str, Any] = {}  # of the device that answered last, where it is not always the same
+        self._ended = threading.Event()
         self._gauge_file: Path | None = None
         self._copies: dict[tuple[Any, ...], tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
         self._outputs: tuple[object, list[str] | None] = (None, None)  # of the last model that was run
@@ -166,7 +172,21 @@ class Connection:
 
         raw = self._again(work)
         with self._understood():
-            return answers.session_from(raw)
+            return self._of_its_regime(answers.session_from(raw))
+
+    def cool(self, on_wait: Callable[[str], None] = lambda line: None) -> bool:
+        """Wait on the device until what throttled it has gone back, for a minute at most; whether it has. `on_wait`
+        gets what it waits for, every second."""
+
+        def show(event: Mapping[str, Any]) -> None:
+            self._on_event(event)
+            if event.get("stage") == "cool":
+                now = event.get("temperature_c")
+                on_wait("cooling down" + (f", {now:.0f} degrees" if isinstance(now, int | float) else ""))
+
+        found = self._again(lambda: self._ask("cool", {}, SILENCE_S, show))
+        with self._understood():
+            return not answers.part_of(found, "left")
 
     def profile(
         self,
@@ -200,6 +220,8 @@ class Connection:
                 return profiled
 
             session, gauge_ns, raw = self._again(work)
+            session = self._of_its_regime(session)
+            device = replace(self.device, observed={**self.device.observed, **self._observed})
             kernels: tuple[Kernel, ...] = ()
             if raw is not None:
                 with self._understood():
@@ -207,7 +229,15 @@ class Connection:
             if kernels_only:
                 together = zip(*(kernel.samples_ns for kernel in kernels), strict=True)
                 session = replace(session, samples_ns=tuple(map(sum, together)))
-            return Profile(kernels, session, self.device, gauge_ns)
+            return Profile(kernels, session, device, gauge_ns)
+
+    def _of_its_regime(self, session: Session) -> Session:
+        """With the doubt whether the clocks were as the target says. `TargetError` where they were not: a device that
+        restarted has forgotten what held them."""
+        lock = session.conditions.get("lock", self.lock)
+        with self._understood():
+            check_regime(self.target.regime, lock, self.target.name)
+            return replace(session, doubts=(*session.doubts, *regime_doubts(self.target.regime, lock)))
 
     def _binds(self, model: Engine | Path) -> bool:
         """Whether the model is an ONNX file for a runtime that takes no free dimensions."""
@@ -252,12 +282,17 @@ class Connection:
     def _open(self) -> Device:
         """A new link in place of the present one, and the device at its other end."""
         self._line.close()
+        if self._ended.is_set():
+            raise LinkLost(f"The connection to {self.target.name} was interrupted. Connect again.")
         self._lost = False
         self._link = self._line.enter_context(open_link(self.target))
         told = self._ask("device", {}, SILENCE_S)
         with self._understood():
             found, self._reads = answers.device_from(told)
-        return replace(found, regime={**found.regime, "regime": self.target.regime})
+            self.conditions, self.lock = answers.conditions_from(told)
+            check_regime(self.target.regime, self.lock, self.target.name)
+        observed = {**found.observed, **self._observed}
+        return replace(found, regime={**found.regime, "regime": self.target.regime}, observed=observed)
 
     def _again(self, work: Callable[[], Found]) -> Found:
         """What `work` gives; where the link is lost meanwhile, over a new one to the same device."""
@@ -268,10 +303,10 @@ class Connection:
                 return work()
             except LinkLost as lost:
                 self._lost = True
-                if pause_s is None:
+                if pause_s is None or self._ended.is_set():
                     raise
                 self._tell(f"{lost} Trying again in {pause_s:.0f} s.")
-                time.sleep(pause_s)
+                self._ended.wait(pause_s)
         raise AssertionError("the last attempt returns or raises")
 
     def _reopen(self) -> None:
@@ -282,21 +317,46 @@ class Connection:
                     f"{self.target.name} came back with another {part.replace('_', ' ')}. What was measured before and "
                     "what would be now do not go together: start again."
                 )
-        for name in ("host", "serial"):
+        for name in ("host", "serial") if self._link.one_device else ():
             if found.observed.get(name) != self.device.observed.get(name):
                 raise TargetError(f"Where {self.target.name} was, another device answers. Look at its address.")
 
-    def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float) -> Any:
+    def _ask(self, verb: str, arguments: dict[str, Any], silence_s: float, on_event: Event | None = None) -> Any:
         target = self.target
-        setting = {"runtime": target.runtime, "threads": target.threads, "options": dict(target.options)}
+        setting = {
+            "runtime": target.runtime,
+            "threads": target.threads,
+            "options": dict(target.options),
+            "cores": target.cores,
+        }
         result, _ = self._link.channel.ask(
-            verb, arguments, setting=setting, silence_s=silence_s, on_event=self._on_event
+            verb, arguments, setting=setting, silence_s=silence_s, on_event=on_event or self._on_event
         )
         return result
+
+    def devices(self) -> list[str]:
+        """The names of all that are reached through it."""
+        if self._link.one_device:
+            return [str(self.device.observed.get("host", self.target.name))]
+        told = self._again(lambda: self._ask("devices", {}, SILENCE_S))
+        with self._understood():
+            return answers.names_from(told)
+
+    def interrupt(self) -> None:
+        """From another thread: the request that is waited for ends with `LinkLost`, and so does every other one."""
+        self._ended.set()
+        self._link.channel.process.kill()
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
         if "waiting_for" in event:
             self._tell(f"{self.target.name} is busy for {str(event['waiting_for'])[:MOST_TOLD]}; waiting.")
+        if isinstance(event.get("note"), str):
+            self._tell(f"{self.target.name}: {event['note'][:MOST_TOLD]}")
+        if isinstance(event.get("place"), str) and isinstance(event.get("repeated"), int):
+            self.place, self.repeated = event["place"][:MOST_TOLD], event["repeated"]
+        if "observed" in event:  # of a fleet: the device that has just answered
+            with self._understood():
+                self._observed = answers.document(event["observed"], "observed")
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import select
+import signal
 import time
 from typing import Any, Iterator, TextIO
 
@@ -16,7 +18,7 @@ HEARTBEAT_S = 5.0  # how often host and agent show each other that they live
 
 
 class HostGone(Exception):
-    """Standard input closed: nobody waits for the answer."""
+    """Nobody waits for the answer: standard input closed, or nothing came and nothing was taken for too long."""
 
 
 class Host:
@@ -27,7 +29,7 @@ class Host:
         self.stdin = stdin
         self.answers = answers
         self._patience_s = patience_s
-        self._heard = time.monotonic()
+        self._heard = self._shown = time.monotonic()
         self._buffer = b""
 
     def read(self) -> None:
@@ -60,9 +62,40 @@ class Host:
         block, self._buffer = self._buffer[:most], self._buffer[most:]
         return block
 
+    def send(self, message: dict[str, Any]) -> None:
+        """One line. `HostGone` where it is not taken for as long as a host may be silent."""
+        with self._limited():
+            send(self.answers, message)
+
     def send_file(self, head: dict[str, Any], blocks: Iterator[bytes]) -> None:
         """A line, and the bytes that it announces."""
-        send(self.answers, head)
+        self.send(head)
         for block in blocks:
-            self.answers.buffer.write(block)
-        self.answers.buffer.flush()
+            with self._limited():
+                self.answers.buffer.write(block)
+                self.answers.buffer.flush()
+
+    def alive(self, number: int) -> None:
+        """A sign of life for the request of that number, where one is due, while no worker gives any."""
+        self.check()
+        if time.monotonic() - self._shown > HEARTBEAT_S:
+            self._shown = time.monotonic()
+            self.send({"id": number, "event": {"alive": True}})
+
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[None]:
+        """A dead line takes what fits into its buffers; what is written then waits until the kernel gives it up."""
+        if math.isinf(self._patience_s):
+            yield
+            return
+
+        def gone(number: int, frame: Any) -> None:
+            raise HostGone
+
+        before = signal.signal(signal.SIGALRM, gone)
+        signal.setitimer(signal.ITIMER_REAL, self._patience_s)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)

@@ -5,12 +5,12 @@ Everything is read from /proc and /sys; where a system has none, nothing is pinn
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from pathlib import Path
 from typing import Dict, NamedTuple
 
+from targets.cores import capacity, chosen, kinds
 from targets.errors import BadInput
 
 MIN_TICKS = 4  # the kernel counts in ticks (10 ms mostly): below this a share is rounding, not load
@@ -30,9 +30,13 @@ Cores = Dict[int, Core]
 def read_cores() -> Cores:
     """Per-core ticks from /proc/stat; empty where there is none."""
     try:
-        text = Path("/proc/stat").read_text(encoding="ascii")
+        return cores_of(Path("/proc/stat").read_text(encoding="ascii"))
     except OSError:
         return {}
+
+
+def cores_of(text: str) -> Cores:
+    """The same, of what /proc/stat says on any device."""
     lines = [line.split() for line in text.splitlines() if line.startswith("cpu") and line[3].isdigit()]
     cores = {}
     for name, *columns in lines:
@@ -42,16 +46,19 @@ def read_cores() -> Cores:
     return cores
 
 
-def choose_cores(count: int, before: Cores) -> list[int]:
-    """The `count` cores to pin to: of the fastest kind where kinds differ, those least busy since `before` was read.
+def choose_cores(count: int, before: Cores, choice: str = "") -> list[int]:
+    """The `count` cores to pin to: of the fastest kind where kinds differ, or of the kind that `choice` names (see
+    `targets.cores`), those least busy since `before` was read.
 
-    Empty where the system cannot pin. `BadInput` when the device has fewer cores.
+    Empty where the system cannot pin. `BadInput` when the device has fewer cores, or no such kind.
     """
+    own = chosen(kinds(), choice) if choice else ()
     if not hasattr(os, "sched_getaffinity"):
         return []
-    allowed = sorted(os.sched_getaffinity(0))
+    allowed = sorted(core for core in os.sched_getaffinity(0) if not choice or core in own)
     if not 1 <= count <= len(allowed):
-        raise BadInput(f"The target asks for {count} threads; this device offers 1 to {len(allowed)}. Change threads.")
+        what = f"{count} threads on {choice} cores" if choice else f"{count} threads"
+        raise BadInput(f"The target asks for {what}; this device offers 1 to {len(allowed)}. Change threads.")
     now = read_cores()
     if not any(now[core].total - before[core].total >= MIN_TICKS for core in now if core in before):
         time.sleep(0.1)
@@ -67,20 +74,8 @@ def choose_cores(count: int, before: Cores) -> list[int]:
     return sorted(fastest[:count])
 
 
-def capacity(core: int) -> int:
-    """How fast a core is beside its siblings: the scheduler's capacity, else its top frequency, else 0."""
-    base = f"/sys/devices/system/cpu/cpu{core}"
-    return read_int(f"{base}/cpu_capacity") or read_int(f"{base}/cpufreq/cpuinfo_max_freq") or 0
-
-
 def pin(cores: list[int]) -> bool:
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
         return True
     return False
-
-
-def read_int(path: str) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        return int(Path(path).read_text(encoding="ascii"))
-    return None

@@ -1,9 +1,10 @@
 """Sessions, measurements and their comparison: raw samples in; medians, percentiles, intervals and verdicts out."""
 
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,8 @@ from targets.errors import BadInput
 # (1 - 0.99 ** 662): below, the estimate is an extreme of a few runs.
 MIN_RUNS_FOR_P99 = 662
 
+LARGEST_CONDITIONS = 1 << 16  # characters of JSON; a board with all of its clocks takes some four thousand
+
 
 @dataclass(frozen=True)
 class Session:
@@ -23,7 +26,9 @@ class Session:
 
     `doubts` are sentences that travel with the number. `voided`: why the session should not count (it was throttled,
     or other work was on its cores); empty for a good one. `protocol` is "full" or "quick". `probes_ns`: readings of the
-    speed probe between the runs (see `targets.speed`); empty for sessions from before there was one.
+    speed probe between the runs (see `targets.speed`); empty for sessions from before there was one. `conditions`:
+    clocks, heat and power before and after it, as JSON (see `targets.conditions.Seen`); empty where the device tells
+    nothing of them.
     """
 
     samples_ns: tuple[int, ...]
@@ -32,6 +37,7 @@ class Session:
     voided: tuple[str, ...] = ()
     protocol: str = "full"
     probes_ns: tuple[int, ...] = ()
+    conditions: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def median_ns(self) -> float:
@@ -50,6 +56,11 @@ class Session:
         ordered = sorted(self.probes_ns)
         return float(np.mean(ordered[: max(1, math.ceil(0.75 * len(ordered)))]))
 
+    @property
+    def throttled(self) -> tuple[str, ...]:
+        """Those of the reasons in `voided` that are of heat or power: waiting helps."""
+        return tuple(self.conditions.get("throttled", ()))
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -62,7 +73,19 @@ class Session:
             voided=tuple(data.get("voided", ())),
             protocol=str(data.get("protocol", "full")),
             probes_ns=tuple(int(reading) for reading in data.get("probes_ns", ())),
+            conditions=checked_conditions(data.get("conditions", {})),
         )
+
+
+def checked_conditions(found: Any) -> dict[str, Any]:
+    """`ValueError` for what no device of ours answers."""
+    if not isinstance(found, dict) or len(json.dumps(found)) > LARGEST_CONDITIONS:
+        raise ValueError("conditions of another form, or too many of them")
+    if not all(isinstance(reason, str) for reason in found.get("throttled", ())):
+        raise ValueError("reasons that are no sentences")
+    if not isinstance(found.get("lock", {}), dict):
+        raise ValueError("a lock of another form")
+    return found
 
 
 @dataclass(frozen=True)
@@ -145,16 +168,22 @@ class Ratio:
     quick: bool = False
 
 
+def incomparable(a: Measurement, b: Measurement) -> str:
+    """Why a ratio of the two would say nothing of models or runtimes; empty where it would."""
+    for part in ("device_class", "regime"):
+        if getattr(a.device, part) != getattr(b.device, part):
+            return f"The two were timed on different devices or regimes (their {part} differs); no ratio."
+    return ""
+
+
 def ratio(a: Measurement, b: Measurement, confidence: float = 0.99, *, across_devices: bool = False) -> Ratio:
     """time(A) / time(B) with a Welch interval on the logarithms of the sessions' medians.
 
     B is "faster" when the interval lies above 1, "slower" when below, else "inconclusive"; always so with fewer than
     two sessions on a side. `BadInput` when they were taken on different devices or regimes, unless that is asked for.
     """
-    if not across_devices:
-        for part in ("device_class", "regime"):
-            if getattr(a.device, part) != getattr(b.device, part):
-                raise BadInput(f"The two were timed on different devices or regimes (their {part} differs); no ratio.")
+    if not across_devices and (why := incomparable(a, b)):
+        raise BadInput(why)
     logs = [np.log([session.median_ns for session in side.sessions]) for side in (a, b)]
     centre = float(np.mean(logs[0]) - np.mean(logs[1]))
     quick = a.quick or b.quick

@@ -7,9 +7,11 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
-from targets.load import read_int
+from targets.conditions import jetson
+from targets.cores import described, kinds
+from targets.sysfs import ROOT, read, read_int, text
 
 # Instruction sets that decide which kernels a runtime picks; the other flags only make keys differ for nothing.
 FEATURES = (
@@ -22,8 +24,11 @@ ARM = ("aarch64", "arm64", "armv7l", "armv8l")
 X86 = ("x86_64", "amd64", "i686", "i386")
 
 
-def device(stack: dict[str, Any], *, threads: int, pinned: bool) -> dict[str, Any]:
-    """The four parts of a fingerprint and whether the machine is emulated; see `targets.device.Device`."""
+def device(
+    stack: dict[str, Any], *, threads: int, pinned: bool, cores: Sequence[int] = (), root: Path = ROOT
+) -> dict[str, Any]:
+    """The four parts of a fingerprint and whether the machine is emulated; see `targets.device.Device`. `cores`: those
+    that are pinned to. `root`: of what is read of power modes, governors and kinds of cores."""
     cpuinfo = read("/proc/cpuinfo")
     emulated = is_emulated(platform.machine(), cpuinfo, read(CLOCK_SOURCES), Path(ARCH_STATUS).exists())
     device_class = {
@@ -35,21 +40,25 @@ def device(stack: dict[str, Any], *, threads: int, pinned: bool) -> dict[str, An
     }
     if emulated:
         device_class["emulated"] = True
+    found = kinds(root)
+    unequal = len(found) > 1
+    if unequal:
+        device_class["core_kinds"] = described(found)
     return {
         "device_class": device_class,
         "stack": {"os": os_name(), **stack},
         "regime": {
             "threads": threads,
             "pinned": pinned,
-            "governor": text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-            **power_mode(),
+            "governor": governor(cores[0] if unequal and cores else 0, root),
+            **({"core_kind": described(found, cores) if pinned else "any"} if unequal else {}),
+            **power_mode(root),
         },
         "observed": observed(),
         "emulated": emulated,
     }
 
 
-POWER_MODE = "/var/lib/nvpmodel/status"  # of a Jetson, as nvpmodel has set it: clocks and cores hang on it
 CLOCK_SOURCES = "/sys/devices/system/clocksource/clocksource0/available_clocksource"
 ARCH_STATUS = "/proc/self/arch_status"  # only kernels for x86 have it; there without /sys, as in a bare root
 
@@ -66,10 +75,14 @@ def is_emulated(machine: str, cpuinfo: str, clock_sources: str, arch_status: boo
     return x86_below or arm_below
 
 
-def power_mode() -> dict[str, str]:
+def power_mode(root: Path) -> dict[str, str]:
     """Of boards that have such modes; nothing on others, whose keys would all change for it."""
-    found = text(POWER_MODE)
-    return {"power_mode": " ".join(found.split())} if found else {}
+    found = jetson.power_mode(root)
+    return {"power_mode": found} if found else {}
+
+
+def governor(core: int, root: Path) -> str | None:
+    return text(root / f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor")
 
 
 def cpu_name(cpuinfo: str) -> str:
@@ -121,13 +134,3 @@ def observed() -> dict[str, Any]:
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     return {name: value for name, value in found.items() if value not in (None, "")}
-
-
-def text(path: str) -> str | None:
-    return read(path).strip("\0\n ") or None
-
-
-def read(path: str) -> str:
-    with contextlib.suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    return ""

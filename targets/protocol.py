@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any, Iterator, TextIO
 
-from targets.errors import BadInput, CutbackError, RuntimeMissing, TargetError
+from targets.errors import BadInput, CutbackError, LinkLost, RuntimeMissing, TargetError
 
 VERSION = 2
 
@@ -21,6 +21,7 @@ ERRORS: dict[str, type[CutbackError]] = {
     "bad-input": BadInput,
     "runtime-missing": RuntimeMissing,
     "target": TargetError,
+    "link-lost": LinkLost,  # between an agent here and the device that it speaks for
 }
 
 LONGEST_MESSAGE = 400  # characters; a runtime can put a whole graph into one message

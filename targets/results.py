@@ -52,6 +52,8 @@ def encoded(device: Mapping[str, Any], regime: str, ran: Sequence[Ran]) -> str:
             keys[digest] = tuple(stored(key[part]) for part in PARTS)
             name = uuid.uuid4().hex
             seen = {part: session[part] for part in ("warm_ups", "probes_ns", "doubts", "voided")}
+            if session["conditions"]:
+                seen["conditions"] = session["conditions"]
             sessions[name] = (taken_at, stored({**device["observed"], **seen, "emulated": False}))
             samples[name, digest, 0] = json.dumps(list(session["samples_ns"]), separators=(",", ":"))
     text = "".join(line + "\n" for line in lines(documents, keys, sessions, samples))

@@ -31,12 +31,18 @@ class Timed(NamedTuple):
 
 
 def take_rounds(
-    take: Sequence[Callable[[], Session]], sessions: int, on_progress: Callable[[int, int], None], seed: int = 0
+    take: Sequence[Callable[[], Session]],
+    sessions: int,
+    on_progress: Callable[[int, int], None],
+    cool: Callable[[], bool],
+    seed: int = 0,
 ) -> list[Timed]:
     """So many sessions of each; every round takes one of all, in random order, so that a drift of the device meets all
-    of them. What was disturbed, as the system tells, is taken again; what stays disturbed is kept and says so."""
+    of them. What was disturbed, as the system tells, is taken again, after `cool` where it was throttled, until that
+    has been in vain once; what stays disturbed is kept and says so."""
     order = random.Random(seed)
     taken: list[list[Session]] = [[] for _ in take]
+    cools = True
     total, spare = sessions * len(take), max(MAX_REPEATS, sessions * len(take))
     for round_ in range(sessions):
         for done, index in enumerate(order.sample(range(len(take)), len(take)), round_ * len(take)):
@@ -44,6 +50,8 @@ def take_rounds(
             session = take[index]()
             repeats = 0
             while session["voided"] and repeats < MAX_REPEATS and spare > 0:
+                if cools and session["conditions"].get("throttled"):
+                    cools = cool()
                 session, repeats, spare = take[index](), repeats + 1, spare - 1
             taken[index].append(session)
     on_progress(total, total)

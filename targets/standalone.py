@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, NoReturn, Sequence
 
+from targets.conditions.regimes import check_regime, regime_doubts
 from targets.errors import BadInput, CutbackError, GoalNotMet, RuntimeMissing, TargetError
 from targets.here import Here
 from targets.lease import Lease, holder_name
@@ -105,6 +106,7 @@ def work(folder: Path, options: argparse.Namespace) -> None:
             device = here.ask("device", {})
             say(f"{device['device_class']['cpu']}; {options.runtime} {device['stack']['version']} on")
             say(f"  {device['stack']['provider']}")
+            check_regime(options.regime, device["lock"], "this run (--regime)")
             if options.dla is not None:
                 models = for_dla(models)
             engines, refused = build_all(here, folder, models, Path(scratch))
@@ -177,11 +179,23 @@ def time_all(here: Here, device: Mapping[str, Any], engines: Sequence[Engine], o
     from targets.rounds import Session, take_rounds
 
     def session_of(engine: Engine) -> Session:
-        session: Session = here.ask("time", {"model": str(engine.path), "shapes": {}, "quick": options.quick})
-        return session
+        session = here.ask("time", {"model": str(engine.path), "shapes": {}, "quick": options.quick})
+        lock = session["conditions"].get("lock", device["lock"])
+        check_regime(options.regime, lock, "this run (--regime)")
+        doubted: Session = {**session, "doubts": session["doubts"] + regime_doubts(options.regime, lock)}
+        return doubted
+
+    def cool() -> bool:
+        say("throttled: waiting until it has cooled down, a minute at most")
+        left = here.ask("cool", {})["left"]
+        if left:
+            say(f"doubt: it did not cool down: {left[0]}")
+        return not left
 
     take = [lambda engine=engine: session_of(engine) for engine in engines]
-    timed = take_rounds(take, options.sessions, progress)
+    for doubt in regime_doubts(options.regime, device["lock"]):
+        say(f"doubt: {doubt}")
+    timed = take_rounds(take, options.sessions, progress, cool)
     first = timed[0].median_ns
     say(f"{'engine':<16}{'median ms':>11}{'sessions from .. to':>23}{'beside':>9}{'difference':>12}{'bytes':>12}")
     for engine, each in zip(engines, timed):  # noqa: B905 -- strict= is newer than 3.8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -17,16 +18,19 @@ class Store:
 
     def __init__(self, root: str, own: str) -> None:
         self.cache = Cache(root, own)
-        self.folder = ""  # of the session; files are brought back from there and from nowhere else
+        self.folder = str(self.cache.session)  # files are brought back from there and from nowhere else
 
     def answer(self, request: dict[str, Any], host: Host) -> Any:
         """The result of one of the agent's `FILE_VERBS`."""
         arguments = request["arguments"]
         if request["verb"] == "have":
-            return {"path": self.cache.find(arguments["sha256"], arguments["suffix"])}
+            return {
+                "path": self.cache.find(arguments["sha256"], arguments["suffix"], partial(host.alive, request["id"]))
+            }
         if request["verb"] == "store":
-            blocks = blocks_from(host, int(request["payload"]))
-            return {"path": self.cache.store(arguments["sha256"], arguments["suffix"], blocks)}
+            size = int(request["payload"])
+            blocks = blocks_from(host, size)
+            return {"path": self.cache.store(arguments["sha256"], arguments["suffix"], blocks, size)}
         if request["verb"] == "session":
             return {"folder": self.folder}
         if request["verb"] == "clean":

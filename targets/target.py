@@ -15,12 +15,14 @@ class Target:
 
     `transport` and `runtime` are names from the tables in `targets.transports` and `targets.runtimes`. `address`: where
     the transport finds the device; `config`: a file of the transport's own settings, such as OpenSSH's, in place of the
-    user's. `python`: the interpreter over there that has the runtime; "" is python3, and here
-    the one that runs cutback. `folder`: of our own on the device; "" is its user's cache. `threads` is
+    user's. `tag`: which of a fleet's devices, all of one kind. `python`: the interpreter over there that has the
+    runtime; "" is python3, and here the one that runs cutback. `binary`: a runtime's own benchmark for a phone without
+    Python, a file here or a path over there. `folder`: of our own on the device; "" is its user's cache. `threads` is
     the number of cores that a model gets, each pinned. `regime` is "as-shipped" (clocks as the device comes) or
     "locked"; timings of the two are never mixed. `options`: the runtime's own, such as a provider; they are part of
     every timing's key. `precision` is what `--precision` is where nobody gives it; "": as the command says. No timing
-    hangs on it.
+    hangs on it. `cores`: "big", "little" or "prime" pins to that kind, where a device has cores of unequal size; "" to
+    the fastest.
     """
 
     name: str
@@ -33,7 +35,10 @@ class Target:
     address: str = ""
     config: str = ""
     python: str = ""
+    binary: str = ""
     folder: str = ""
+    cores: str = ""
+    tag: str = ""
 
     def __post_init__(self) -> None:
         if has_password(self.address):

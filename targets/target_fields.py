@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Collection, Mapping
 
+from targets import cores
 from targets.runtimes import RUNTIMES
 from targets.transports import TRANSPORTS
 
@@ -15,13 +16,16 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "runtime": tuple(RUNTIMES),
     "precision": PRECISIONS,
     "regime": REGIMES,
+    "cores": cores.CHOICES,
 }
 
 PASSWORD = re.compile(r"(\w+://)?[^@:/,=]*:(?!//)[^@,]*@")
 NO_PASSWORDS = "an address holds no password, since it is shown wherever the target is named. Use a key instead"
 
-TEXTS = ("address", "config", "python", "folder")
-FIELDS = ("transport", "address", "config", "runtime", "precision", "threads", "regime", "python", "folder")
+TEXTS = ("address", "config", "tag", "python", "folder")
+FIELDS = (
+    "transport", "address", "config", "tag", "runtime", "precision", "threads", "cores", "regime", "python", "folder",
+)  # fmt: skip
 
 # The targets that are always there: name -> the runtime that each uses here.
 LOCAL: Mapping[str, str] = {

@@ -6,6 +6,8 @@ import gc
 import time
 from typing import Any, Callable, NamedTuple
 
+from targets.conditions import Observation
+from targets.conditions.source import Place
 from targets.speed import EVERY_NS, read_speed
 from targets.watch import Watch
 
@@ -39,19 +41,22 @@ QUICK = Protocol("quick", 100_000_000, 3, False, 20, 200_000_000, 2_000_000_000)
 
 
 def take_session(
-    run: Callable[[], object], protocol: Protocol, cores: list[int], on_progress: Callable[[dict[str, Any]], None]
+    run: Callable[[], object], protocol: Protocol, place: Place, on_progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Time `run` in this process: `samples_ns` (one integer a run), `probes_ns` (readings of the speed probe, taken
     before, between and after the runs), `warm_ups`, `doubts`, `voided` (sentences; a voided session was disturbed and
-    should be repeated), `protocol`."""
+    should be repeated), `protocol`, `conditions` (see `targets.conditions.Seen`; read before the warm-up and after the
+    runs, where it costs the samples nothing). `place`: where the session runs."""
     collecting = gc.isenabled()
     gc.disable()  # a collection inside a run would be timed as the model's
     try:
+        observation = Observation(place)
         warm_ups, doubts = warm_up(run, protocol, on_progress)
         on_progress({"stage": "sample"})
-        watch = Watch(cores)
+        watch = Watch(list(place.cores))
         samples, probes = sample(run, protocol, on_progress)
         disturbed, voided = watch.stop()
+        seen = observation.end()
     finally:
         if collecting:
             gc.enable()
@@ -59,9 +64,10 @@ def take_session(
         "samples_ns": samples,
         "probes_ns": probes,
         "warm_ups": warm_ups,
-        "doubts": doubts + disturbed + drift(samples),
-        "voided": voided,
+        "doubts": doubts + disturbed + list(seen.doubts) + drift(samples),
+        "voided": voided + list(seen.voided),
         "protocol": protocol.name,
+        "conditions": seen.document,
     }
 
 

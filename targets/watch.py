@@ -1,5 +1,5 @@
 """Whether anything disturbed a session, as the system tells (device side): other work on the pinned cores, time that a
-hypervisor or a container's quota took, heat, a falling clock.
+hypervisor or a container's quota took, a falling clock. What clocks, heat and power say: `targets.conditions`.
 
 What takes time from the session itself voids it. What may only have slowed it (busy other cores, a high load average)
 is a doubt: a device that always has neighbours would never be measured, and what they cost, the speed probe shows.
@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from targets.load import MIN_TICKS, Cores, read_cores, read_int
+from targets.load import MIN_TICKS, Cores, read_cores
+from targets.sysfs import read_int
 
 # Shares of the pinned cores' time. Kernel housekeeping stays well under them; a neighbour that computes does not.
 MAX_STEAL = 0.05
@@ -26,7 +27,6 @@ CLOCK_DROP = 0.9  # of the frequency at the start: the samples are then of two c
 
 SYSTEM = Path("/sys")
 PROCESS = Path("/proc/self")
-COOLS_CPU = ("thermal-cpufreq", "cpufreq-", "Processor")  # cooling devices that lower the processor's clock
 
 
 class State(NamedTuple):
@@ -37,8 +37,6 @@ class State(NamedTuple):
     waited_ns: int | None
     stopped_ns: int
     clock_khz: int
-    throttled: int
-    cooling: int
     load_average: float
     now_ns: int
 
@@ -50,8 +48,6 @@ def look(pinned: list[int]) -> State:
         waited_ns=waited_ns(),
         stopped_ns=stopped_ns(),
         clock_khz=clocks(pinned),
-        throttled=throttle_count(pinned),
-        cooling=cooling_state(),
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         now_ns=time.perf_counter_ns(),
     )
@@ -88,10 +84,6 @@ def compare(before: State, after: State, pinned: list[int]) -> tuple[list[str], 
         voided.append(f"The container's quota of processor time stopped it for {share:.0%} of its time.")
     if after.clock_khz and before.clock_khz and after.clock_khz < CLOCK_DROP * before.clock_khz:
         voided.append(f"The clock fell from {before.clock_khz / 1e6:.2f} to {after.clock_khz / 1e6:.2f} GHz.")
-    if after.throttled > before.throttled:
-        voided.append("The processor throttled itself for heat.")
-    if before.cooling > 0 or after.cooling > 0:
-        voided.append("The system held the processor's clock down for heat.")
     return doubts + crowded(after.load_average, os.cpu_count() or 1), voided
 
 
@@ -165,18 +157,3 @@ def clocks(cores: list[int]) -> int:
     """The slowest pinned core's frequency in kHz; 0 where unreadable."""
     found = [read_int(str(SYSTEM / f"devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq")) for core in cores]
     return min((clock for clock in found if clock), default=0)
-
-
-def throttle_count(cores: list[int]) -> int:
-    folders = [SYSTEM / f"devices/system/cpu/cpu{core}/thermal_throttle" for core in cores]
-    return sum(read_int(str(path)) or 0 for folder in folders for path in folder.glob("*_count"))
-
-
-def cooling_state() -> int:
-    """How far the kernel's thermal governor holds processors down, summed over what cools them; 0 is not at all."""
-    total = 0
-    for device in SYSTEM.glob("class/thermal/cooling_device*"):
-        with contextlib.suppress(OSError):
-            if (device / "type").read_text(encoding="ascii").startswith(COOLS_CPU):
-                total += max(0, read_int(str(device / "cur_state")) or 0)
-    return total

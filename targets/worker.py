@@ -5,18 +5,23 @@ It ends as soon as its standard input closes, and dies with its parent.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, TextIO
+from typing import Any, Callable, Iterator, TextIO
 
-from targets import probe
+from targets import conditions, probe
+from targets.conditions import Observation
+from targets.conditions.cooling import cool
+from targets.conditions.source import Place
 from targets.errors import TargetError
 from targets.load import pin
 from targets.pairing import take_turns
@@ -35,18 +40,26 @@ class Verbs:
         self._runtime = runtime
         self._cores = cores
         self._pinned = pinned
+        self._place = Place(tuple(cores), runtime.gpu)
         self.progress: Callable[[dict[str, Any]], None] = lambda event: None  # set for each request
         self._loaded: tuple[object, Loaded] | None = None
 
     def device(self) -> dict[str, Any]:
-        found = probe.device(self._runtime.stack(), threads=self._runtime.threads, pinned=self._pinned)
-        return {**found, "reads": self._runtime.reads()._asdict()}
+        runtime = self._runtime
+        found = probe.device(runtime.stack(), threads=runtime.threads, pinned=self._pinned, cores=self._cores)
+        now = conditions.read(self._place)
+        lock = conditions.lock_of(now)._asdict()
+        return {**found, "reads": runtime.reads()._asdict(), "conditions": now, "lock": lock}
+
+    def cool(self) -> dict[str, Any]:
+        return cool(self._place, self.progress)
 
     def describe(self, model: str) -> list[dict[str, Any]]:
         return self._load(model, optimise=False).inputs()
 
     def build(self, model: str, output: str, optimise: bool) -> dict[str, Any]:
-        self._runtime.build(model, output, optimise)
+        with room_for(output, of=model):
+            self._runtime.build(model, output, optimise)
         return {"output": output}
 
     def run(self, model: str, feeds: str, output: str, optimise: bool) -> dict[str, Any]:
@@ -57,7 +70,7 @@ class Verbs:
 
     def time(self, model: str, shapes: dict[str, list[int]], quick: bool) -> dict[str, Any]:
         run = self._load(model, optimise=True).runner(shapes)
-        return take_session(run, QUICK if quick else FULL, self._cores, self.progress)
+        return take_session(run, QUICK if quick else FULL, self._place, self.progress)
 
     def profile(
         self, model: str, shapes: dict[str, list[int]], runs: int, graph: str, gauge: str | None, kernels_only: bool
@@ -65,15 +78,23 @@ class Verbs:
         plain = None if kernels_only else self._load(model, optimise=True).runner(shapes)
         steady = self._runtime.load(gauge, optimise=True).runner({}) if gauge else None
         self.progress({"stage": "profile"})
-        watch = Watch(self._cores)
+        observation, watch = Observation(self._place), Watch(self._cores)
         profiled = self._runtime.profiled(model, shapes, graph)
         if kernels_only and profiled is None:
             raise TargetError("With these options the runtime tells no kernel times. Profile whole networks on it.")
         turns = take_turns(plain, profiled.run if profiled else None, steady, runs, self.progress)
         doubts, voided = watch.stop()
-        end_to_end = {"samples_ns": turns.plain_ns, "warm_ups": turns.warm_ups, "doubts": doubts, "voided": voided}
+        seen = observation.end()
+        end_to_end = {
+            "samples_ns": turns.plain_ns,
+            "warm_ups": turns.warm_ups,
+            "doubts": doubts + list(seen.doubts),
+            "voided": voided + list(seen.voided),
+            "protocol": "in turns",
+            "conditions": seen.document,
+        }
         return {
-            "end_to_end": {**end_to_end, "protocol": "in turns"},
+            "end_to_end": end_to_end,
             "gauge_ns": turns.gauge_ns,
             "kernels": profiled.kernels(turns.kept) if profiled else None,
             "graph": graph,
@@ -89,23 +110,41 @@ class Verbs:
 
 
 def main(setting: dict[str, Any], cores: list[int]) -> None:
-    """`setting`: the runtime's name, its threads and its options."""
+    """`setting`: the runtime's name, its threads and its options; `cores` has been used to choose them."""
     die_with_parent()
     answers = claim_stdout()
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=read_requests, args=(requests,), daemon=True).start()
     pinned = pin(cores)
     verbs: Verbs | None = None
+    opened_with = {name: value for name, value in setting.items() if name != "cores"}
     while True:
         request = requests.get()
         say = functools.partial(answer, answers, request["id"])
         try:
             if verbs is None:
-                verbs = Verbs(open_runtime(**setting), cores, pinned)
+                verbs = Verbs(open_runtime(**opened_with), cores, pinned)
             verbs.progress = functools.partial(say, "event")
             say("result", getattr(verbs, request["verb"])(**request["arguments"]))  # the agent has checked the verb
         except Exception as failure:  # noqa: BLE001 -- the boundary of the process: all goes to the host, by kind
             say("error", error_of(failure))
+
+
+@contextlib.contextmanager
+def room_for(output: str, of: str) -> Iterator[None]:
+    """A runtime whose file does not fit on the disk says anything but that. What failed leaves nothing."""
+    try:
+        yield
+    except Exception as failure:
+        free = shutil.disk_usage(str(Path(output).parent)).free
+        with contextlib.suppress(OSError):
+            Path(output).unlink()
+        if free < Path(of).stat().st_size:
+            raise TargetError(
+                f"The disk there is full: {free / 2**20:.1f} MiB are left in {Path(output).parent}, too little for "
+                f"what is made of {Path(of).name}. Free some, or give the target another folder."
+            ) from failure
+        raise
 
 
 def answer(answers: TextIO, number: int, part: str, content: Any) -> None:

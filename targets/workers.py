@@ -15,7 +15,7 @@ from typing import Any, Callable, Sequence
 
 from targets.errors import TargetError
 from targets.host import HEARTBEAT_S, Host
-from targets.protocol import Lines, one_line, send
+from targets.protocol import Lines, one_line
 
 # A worker starts from these and nothing else: a stray OMP_* or ORT_* of the user's shell would change the timings.
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
@@ -67,7 +67,7 @@ class Worker:
                         message: dict[str, Any] = json.loads(line)
                         if "event" not in message:
                             return message
-                        send(host.answers, message)
+                        host.send(message)
                 host.check()
                 show()
                 if time.monotonic() - heard > silence_s:
@@ -77,7 +77,7 @@ class Worker:
                     )
                 if time.monotonic() - beat > HEARTBEAT_S:
                     beat = time.monotonic()
-                    send(host.answers, {"id": request["id"], "event": {"alive": True}})
+                    host.send({"id": request["id"], "event": {"alive": True}})
 
     def close(self) -> None:
         assert self._process.stdin is not None

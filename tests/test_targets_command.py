@@ -233,7 +233,10 @@ def test_an_emulated_device_is_said_to_be_so_and_is_not_timed(capsys):
         assert found["difference"] < 1e-3
         assert "self_test" not in found
         assert "timings are useless" in found["left_out"]
-        nothing: dict[str, Any] = {"target": "board", "agent": None, "problems": [], "self_test": None, "doubts": []}
+        nothing: dict[str, Any] = {
+            "target": "board", "agent": None, "conditions": None, "lock": None, "problems": [], "self_test": None,
+            "doubts": [],
+        }  # fmt: skip
         told = {**nothing, "device": connection.device.as_dict(), **found}
     print_doctor({**told, **judged(connection.target, told)})
     assert "emulated  it computes right, and its timings are useless" in capsys.readouterr().out

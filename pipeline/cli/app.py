@@ -44,7 +44,13 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
         pack_command,
         ("cutback pack small --for android -o phone", "cutback pack small --for jetson -o to-jetson --json"),
     ),
-    "profile": (profile_command, ("cutback profile net.onnx --target local",)),
+    "profile": (
+        profile_command,
+        (
+            "cutback profile net.onnx --target local",
+            "cutback profile net.onnx --target lab --fleet",
+        ),
+    ),
     "predict": (predict_command, ("cutback predict net.onnx --plan plan.json --target local --json",)),
     "sweep": (
         sweep_command,
@@ -59,6 +65,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
         (
             "cutback measure net.onnx",
             "cutback measure net.onnx half.onnx --sessions 20 --json",
+            "cutback measure net.onnx --target local --target local-openvino",
             "cutback measure net.onnx --self-test --repeat 10 --quick",
         ),
     ),

@@ -16,6 +16,23 @@ def profile_command(
     shape: options.Shapes = None,
     db: options.Database = None,
     borrow: options.Borrow = None,
+    fleet: Annotated[
+        bool,
+        typer.Option(
+            "--fleet",
+            help="Measure on all devices with the target's tag side by side.",
+            rich_help_panel="Measuring",
+        ),
+    ] = False,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            "--devices",
+            metavar="N",
+            help="Of a fleet: so many at a time. [dim]Unset: as many as there are[/dim]",
+            rich_help_panel="Measuring",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Time the network's kernels on a device at the widths that matter, and keep the times in the profile database."""
@@ -24,8 +41,9 @@ def profile_command(
 
     with progress() as on_progress:
         result = profile(
-            model, shapes=shapes, target=target, db=db, borrow=parts, on_progress=on_progress, tell=on_progress.line
-        )
+            model, shapes=shapes, target=target, db=db, borrow=parts, fleet=fleet, devices=devices,
+            on_progress=on_progress, tell=on_progress.line,
+        )  # fmt: skip
     if json:
         print_json(result)
     else:

@@ -76,18 +76,23 @@ def show_targets(json: bool) -> None:
 def add_command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, - and _.")],
-    transport: Annotated[str | None, typer.Option(metavar="T", help="How it is reached: local or ssh.")] = None,
+    transport: Annotated[str | None, typer.Option(metavar="T", help="How it is reached: local, ssh or dask.")] = None,
     address: Annotated[
         str | None, typer.Option(metavar="A", help="Where it is found, such as me@board, or a host of your ssh config.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The transport's own settings, in place of your ~/.ssh/config.")
     ] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Of a fleet: the kind of its devices.")] = None,
     runtime: Annotated[str | None, typer.Option(metavar="R", help="What runs models there.")] = None,
     precision: Annotated[
         str | None, typer.Option(metavar="fp32|fp16|bf16|int8", help="What --precision is where nobody gives it.")
     ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Cores that a model gets.")] = None,
+    cores: Annotated[
+        str | None,
+        typer.Option(metavar="big|little|prime", help="Of this kind, where they differ; without it, the fastest."),
+    ] = None,
     regime: Annotated[
         str | None, typer.Option(metavar="as-shipped|locked", help="Whether you have locked its clocks.")
     ] = None,
@@ -110,9 +115,9 @@ def add_command(
 
     path = user_path() if user in (True, None) else project_path()
     fields = {
-        "transport": transport, "address": address, "config": written_config(config, path), "runtime": runtime,
-        "precision": precision, "threads": threads, "regime": regime, "python": python, "folder": folder,
-        "options": parse_options(option) or None,
+        "transport": transport, "address": address, "config": written_config(config, path), "tag": tag,
+        "runtime": runtime, "precision": precision, "threads": threads, "cores": cores, "regime": regime,
+        "python": python, "folder": folder, "options": parse_options(option) or None,
     }  # fmt: skip
     first = registry.project_file()
     shadowed = first is not None and first != path and name in registry.read(first)

@@ -10,7 +10,7 @@ from pipeline.cli.targets import in_bytes
 from targets.target import Target
 
 SHOWN = ("name", "transport", "address", "runtime", "threads")  # in columns of their own
-ELSE = ("regime", "precision", "python", "folder", "config")  # where they are not as every target has them
+ELSE = ("tag", "regime", "precision", "python", "folder", "config")  # where they are not as every target has them
 
 
 def print_targets(found: Sequence[Mapping[str, Any]]) -> None:
@@ -35,7 +35,7 @@ def further(target: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def print_doctor(found: Mapping[str, Any]) -> None:
     out = console()
-    rows = [*rows_of_agent(found["agent"] or {}), *rows_of_device(found["device"] or {})]
+    rows = [*rows_of_agent(found["agent"] or {}), *rows_of_device(found["device"] or {}), *rows_of_conditions(found)]
     if rows:
         out.print(table(str(found["target"]), ("", ""), [(escape(name), escape(text)) for name, text in rows], left=2))
     if (found["device"] or {}).get("emulated"):
@@ -68,6 +68,20 @@ def rows_of_device(device: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for part in ("device_class", "stack", "regime", "observed"):
         for name, value in device.get(part, {}).items():
             yield name, words(value)
+
+
+def rows_of_conditions(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Clocks, heat and power, source by source."""
+    for source, readings in (found["conditions"] or {}).items():
+        for name, value in readings.items():
+            yield f"{source} {name}", words(value)
+    lock = found["lock"]
+    if lock is None:
+        return
+    held = {True: "held", False: "free", None: "cannot be read"}[lock["held"]]
+    yield "clocks", held + (f": {lock['seen']}" if lock["seen"] else "")
+    if lock["how"] and lock["held"] is not True:
+        yield "to hold them", lock["how"]
 
 
 def words(value: Any) -> str:

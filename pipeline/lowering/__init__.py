@@ -17,6 +17,15 @@ def connect(target: Target, *, tell: Tell = silent) -> AbstractContextManager[Co
     return connect_to(target, lower=lowering(target.runtime), tell=tell)
 
 
+def connect_fleet(
+    target: Target, count: int | None = None, *, tell: Tell = silent
+) -> AbstractContextManager[tuple[Connection, ...]]:
+    """As `targets.fleet.connect_fleet`, likewise."""
+    from targets.fleet import connect_fleet as connect_all
+
+    return connect_all(target, count, lower=lowering(target.runtime), tell=tell)
+
+
 def lowering(runtime: str) -> Lower | None:
     if runtime not in LOWERINGS:
         return None

@@ -38,10 +38,12 @@ def rows_of(profile: Profile, session_id: str, *, precision: str = "fp32", place
     """One row a kernel, in order; kernels of one key are told apart by their index. `session_id` is unique to the
     profile: adding its rows twice adds them once."""
     seen: Counter[str] = Counter()
+    told = profile.end_to_end.conditions
+    conditions = {"conditions": told} if told else {}
     rows = []
     for kernel in profile.kernels:
         key = kernel_key(kernel, profile.device, precision=precision, place=place)
-        observed = {**profile.device.observed, "emulated": profile.device.emulated}
+        observed = {**profile.device.observed, "emulated": profile.device.emulated, **conditions}
         rows.append(Row(key, kernel.samples_ns, session_id, seen[key.digest], observed))
         seen[key.digest] += 1
     return rows

@@ -110,6 +110,7 @@ class Runtime(abc.ABC):
     """
 
     threads: int
+    gpu: str = ""  # the PCI address of the NVIDIA GPU that it uses, where it uses one and the driver tells
 
     @abc.abstractmethod
     def stack(self) -> dict[str, Any]:

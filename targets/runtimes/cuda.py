@@ -40,6 +40,21 @@ def require_gpu(runtime: str) -> None:
         raise TargetError(f"{runtime} needs an NVIDIA GPU, and the driver finds none here.")
 
 
+def pci_address() -> str:
+    """Of the first GPU, as the driver numbers them; "" where it does not tell."""
+    device, address = ctypes.c_int(), ctypes.create_string_buffer(32)
+    try:
+        driver = ctypes.CDLL(DRIVER)
+        asked = (
+            driver.cuInit(0),
+            driver.cuDeviceGet(ctypes.byref(device), 0),
+            driver.cuDeviceGetPCIBusId(address, len(address), device),
+        )
+    except (OSError, AttributeError):
+        return ""
+    return "" if any(asked) else address.value.decode(errors="replace")
+
+
 class Gpu(abc.ABC):
     """The first GPU, its primary context, and one stream. Everything on it is freed with the process."""
 

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 from targets.errors import BadInput, RuntimeMissing, TargetError
 from targets.protocol import one_line
 from targets.runtimes import Loaded, Profiled, Reads, Runtime, Shapes, Tensors, only
+from targets.runtimes.cuda import pci_address
 from targets.runtimes.onnxruntime_providers import (
     CPU,
     NO_FALLBACK,
+    ON_NVIDIA,
     Provider,
     asked,
     refuse_fallback,
@@ -74,6 +76,7 @@ class OnnxRuntime(Runtime):
         self.package = package
         self.threads = threads
         self._provider = provider
+        self.gpu = pci_address() if provider.name in ON_NVIDIA else ""
 
     def stack(self) -> dict[str, Any]:
         options: dict[str, Any] = {"optimisation": "all", "execution": "sequential", "inter_op": 1, "spinning": True}

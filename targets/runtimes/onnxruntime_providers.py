@@ -35,6 +35,8 @@ PROVIDERS: Mapping[str, Known] = {
     "nnapi": Known("NnapiExecutionProvider", "It comes with Android's onnxruntime; make a pack: cutback pack"),
 }
 
+ON_NVIDIA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")  # on the first GPU, unless told otherwise
+
 FALLBACKS = ("yes", "no")
 NO_FALLBACK = "session.disable_cpu_ep_fallback"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 from targets.errors import BadInput, RuntimeMissing, TargetError
 from targets.protocol import one_line
 from targets.runtimes import Loaded, Profiled, Reads, Runtime, Shapes, Tensors, only
-from targets.runtimes.cuda import Gpu, open_gpu, require_gpu
+from targets.runtimes.cuda import Gpu, open_gpu, pci_address, require_gpu
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +72,7 @@ class TensorRt(Runtime):
         self._log = package.Logger(package.Logger.ERROR)
         self._version = version_of(package)
         self.threads = threads
+        self.gpu = pci_address()
 
     def stack(self) -> dict[str, Any]:
         return {

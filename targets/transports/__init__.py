@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # a target is checked against the table below
 TRANSPORTS = {  # name -> module with `open_link(Target) -> context manager of a Link`; imported when asked for
     "local": "targets.transports.local",
     "ssh": "targets.transports.ssh",
+    "adb": "targets.transports.adb",
+    "dask": "targets.transports.dask",
 }
 
 MOST_BYTES = 4 << 30  # of a file that comes back; engines are the largest
@@ -34,6 +36,7 @@ class Link(abc.ABC):
     pauses_s: tuple[
         float, ...
     ] = ()  # before each further attempt where the link is lost: a device may be starting anew
+    one_device: bool = True  # at the other end; else any of one kind, a request at a time
 
     @abc.abstractmethod
     def put(self, path: Path) -> str:

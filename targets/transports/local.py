@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from targets.channel import Channel
@@ -21,9 +21,10 @@ PACKAGES = Path(__file__).parents[2]  # the folder that holds `targets`
 
 
 class LocalLink(Link):
-    def __init__(self, channel: Channel, folder: str) -> None:
+    def __init__(self, channel: Channel, folder: str, pauses_s: tuple[float, ...] = ()) -> None:
         self.channel = channel
         self.folder = folder
+        self.pauses_s = pauses_s
 
     def put(self, path: Path) -> str:
         return str(path.absolute())
@@ -53,10 +54,19 @@ class LocalLink(Link):
 def open_link(target: Target) -> Iterator[Link]:
     """`target.python` may be a command of several words."""
     command = [*(shlex.split(target.python) or [sys.executable]), "-m", "targets.agent"]
+    with open_here(target, command) as link:
+        yield link
+
+
+@contextlib.contextmanager
+def open_here(
+    target: Target, command: Sequence[str], arguments: Sequence[str] = (), pauses_s: tuple[float, ...] = ()
+) -> Iterator[Link]:
+    """An agent that `command` runs on this machine; it is given its folder and the `arguments`."""
     with tempfile.TemporaryDirectory(prefix="cutback-", ignore_cleanup_errors=True) as folder:
         try:
             agent = subprocess.Popen(
-                [*command, folder],
+                [*command, folder, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 cwd=folder,
@@ -69,7 +79,8 @@ def open_link(target: Target) -> Iterator[Link]:
             agent, target.name, lambda status: f"The agent on {target.name} has ended (status {status}). Connect again."
         )
         try:
-            yield LocalLink(channel, folder)
+            yield LocalLink(channel, folder, pauses_s)
         finally:
             channel.close()
             end(agent)
+            channel.join()

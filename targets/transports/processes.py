@@ -58,10 +58,11 @@ def status_of(process: "subprocess.Popen[bytes]") -> int:
         return process.wait()
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """Close its input, wait for it, and kill what is left of its session, which it leads."""
+def end(process: "subprocess.Popen[bytes]", *, alone: bool = False) -> None:
+    """Close its input, wait for it, and kill what is left of its session, which it leads. `alone`: of the session it
+    only; the others are not ours to end, such as the way through a jump host that other connections share. Its output
+    is closed by whoever reads it."""
     assert process.stdin is not None
-    assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     try:
@@ -69,7 +70,9 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         pass
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left of it
-            os.killpg(process.pid, signal.SIGKILL)
+        if alone:
+            process.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left of it
+                os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stdout.close()

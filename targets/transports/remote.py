@@ -52,7 +52,9 @@ class RemoteLink(Link):
         found, _ = self.channel.ask("have", asked)
         if found == {"path": None}:
             found, _ = self.channel.ask("store", asked, sent=path, silence_s=SEND_S)
-        return self._path(found, "path")
+        there = self._path(found, "path")
+        self.channel.names[there] = self.channel.names[Path(there).name] = path.name
+        return there
 
     def fetch(self, remote: str, output: Path, most_bytes: int = MOST_BYTES) -> None:
         told, got = self.channel.ask("fetch", {"path": remote}, most_bytes=most_bytes, silence_s=SEND_S)
@@ -116,7 +118,11 @@ def open_remote(
     finally:
         if channel is not None:
             channel.close()
-        end(process)
+        end(process, alone=True)
+        if channel is not None:
+            channel.join()
+        elif process.stdout is not None:
+            process.stdout.close()
         said.close()
 
 
@@ -160,7 +166,8 @@ def bootstrapped(
         write_all(pipe, json.dumps(asked).encode() + b"\n", START_S)
         answer = hear(target, process, ended)
         if answer.get("have") is False:
-            write_all(pipe, archive.read_bytes(), START_S)
+            with contextlib.suppress(BrokenPipeError):  # why it does not want all of it is what it says next
+                write_all(pipe, archive.read_bytes(), START_S)
             answer = hear(target, process, ended)
     return answer
 

@@ -15,14 +15,44 @@ from targets import connection as connections
 from targets.connection import Connection, connect
 from targets.target import Target
 from targets.transports import TRANSPORTS, processes, remote
+from tests.targets.fleet import CORES, Fleet, NoFleet, wait_until_joined
+from tests.targets.fleet import serve as serve_fleet
 from tests.targets.hostile import Honest, record
 from tests.targets.models import residual, saved
+from tests.targets.sshd import NoServer as NoSshServer
+from tests.targets.sshd import Server, serve
 
 
 @pytest.fixture(scope="session")
 def connection() -> Iterator[Connection]:
     with connect(Target("local")) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A device behind a real sshd, for all tests that do not harm it; skips where none is installed."""
+    folder = tmp_path_factory.mktemp("ssh")
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(serve(folder, environment={"CUTBACK_LEASE": str(folder / "lease")}))
+        except NoSshServer as failure:
+            pytest.skip(str(failure))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def small_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A Dask scheduler with one device, for all tests that do not harm it; skips where Dask is not installed."""
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'cutback[fleet]'")
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(serve_fleet(tmp_path_factory.mktemp("fleet"), CORES))
+        except NoFleet as failure:
+            pytest.skip(str(failure))
+        running.start_worker("small-1", "small")
+        wait_until_joined(running, "small")
+        yield running
 
 
 @pytest.fixture

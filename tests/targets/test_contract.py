@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +18,59 @@ from targets.pairing import FEWEST_TURNS, GAUGE_RUNS
 from targets.runtimes import RUNTIMES
 from targets.target import Target, find_target
 from targets.transports import TRANSPORTS
+from tests.targets.fleet import Fleet
 from tests.targets.models import elementwise, model_of, residual, saved
+from tests.targets.sshd import Server
 
 X = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
 
 
 SLOW = ("executorch", "ncnn")  # to import, or to convert for
+
+
+def is_slow(runtime: str, transport: str) -> bool:
+    """Every runtime is seen here, and every transport with one runtime; in a fleet each request starts an agent."""
+    return runtime in SLOW or transport == "dask" or (transport != "local" and runtime != "onnxruntime")
+
+
 RUNNING = [
-    pytest.param((name, transport), id=f"{name}-over-{transport}", marks=pytest.mark.slow if name in SLOW else ())
-    for name, facts in RUNTIMES.items()
+    pytest.param(
+        (name, transport), id=f"{name}-over-{transport}", marks=pytest.mark.slow if is_slow(name, transport) else ()
+    )
     for transport in TRANSPORTS
+    for name, facts in RUNTIMES.items()
     if facts.runs
 ]
+
+
+def local_target(request: pytest.FixtureRequest, runtime: str) -> Target:
+    return Target("test", "local", runtime)
+
+
+def ssh_target(request: pytest.FixtureRequest, runtime: str) -> Target:
+    server: Server = request.getfixturevalue("ssh_server")
+    return server.target("test", runtime)
+
+
+def dask_target(request: pytest.FixtureRequest, runtime: str) -> Target:
+    fleet: Fleet = request.getfixturevalue("small_fleet")
+    return replace(fleet.target("small"), name="test", runtime=runtime)
+
+
+REACHED = {"local": local_target, "ssh": ssh_target, "dask": dask_target}  # transport -> a device that it reaches
+
+
+def test_every_transport_has_a_device_for_the_contract() -> None:
+    assert set(REACHED) == set(TRANSPORTS)
 
 
 @pytest.fixture(scope="module", params=RUNNING)
 def device(request: pytest.FixtureRequest) -> Iterator[Connection]:
     runtime, transport = request.param
+    target = REACHED[transport](request, runtime)
     with contextlib.ExitStack() as stack:
         try:
-            opened = stack.enter_context(connect_and_lower(Target("test", transport, runtime)))
+            opened = stack.enter_context(connect_and_lower(target))
         except RuntimeMissing as missing:
             pytest.skip(str(missing))
         except TargetError as refusal:
@@ -238,7 +272,7 @@ def test_an_engine_that_cannot_be_written_leaves_nothing(device: Connection, mod
 def test_an_option_that_the_runtime_does_not_have_is_refused_by_name(device: Connection) -> None:
     with (
         pytest.raises(BadInput, match="no option 'frobnicate'"),
-        connect(Target("test", runtime=device.target.runtime, options={"frobnicate": "yes"})),
+        connect(replace(device.target, options={"frobnicate": "yes"})),
     ):
         pass
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import targets
-from targets.archive import AGENT, MAIN, STANDALONE, write_agent, write_standalone
+from targets.archive import AGENT, CONDITIONS, MAIN, STANDALONE, write_agent, write_standalone
 
 ROOT = Path(targets.__file__).parent
 HOST_RUNTIMES = ("foreign_graph", "join_by_names", "onnx_graph")  # beside the joins: host side, and sent along unused
@@ -44,10 +44,10 @@ def test_it_parses_as_python_3_8_and_imports_what_a_device_has(path: Path) -> No
         assert known or name in own, name
 
 
-def test_what_is_sent_as_one_file_imports_nothing_but_itself() -> None:
-    sent = {f"targets.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}" for name in STANDALONE}
-    for name in STANDALONE:
-        assert ROOT / name in DEVICE_SIDE
+@pytest.mark.parametrize("names", [STANDALONE, (*AGENT, *DEVICE_RUNTIMES)])
+def test_what_is_sent_as_one_file_imports_nothing_but_itself(names: tuple[str, ...]) -> None:
+    sent = {f"targets.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}" for name in names}
+    for name in names:
         own = {each for each in imported(ast.parse((ROOT / name).read_text())) if each.startswith("targets.")}
         assert own <= sent, name
 
@@ -64,11 +64,8 @@ def test_what_is_sent_to_a_device_has_all_that_its_agent_can_import(tmp_path: Pa
             assert {each for each in imported(ast.parse(text)) if each.startswith("targets.")} <= known, name
 
 
-def test_every_file_of_the_device_side_says_so() -> None:
-    silent = {
-        path.name for path in DEVICE_SIDE if "evice side" not in (ast.get_docstring(ast.parse(path.read_text())) or "")
-    }
-    assert silent <= {"__init__.py", "errors.py", "standalone.py", "onnx_inputs.py"}
+def test_every_source_of_conditions_is_sent() -> None:
+    assert {f"conditions/{path.name}" for path in (ROOT / "conditions").glob("*.py")} == set(CONDITIONS)
 
 
 def test_a_python_that_is_too_old_can_read_the_line_that_says_so() -> None:

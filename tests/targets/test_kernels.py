@@ -1,5 +1,6 @@
 """Kernels speak of the tensors of the graph that was given."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,16 @@ def test_a_profile_becomes_rows_that_tell_equal_kernels_apart(connection: Connec
     assert len({row.key.digest for row in rows}) == 1
     assert [row.index for row in rows] == [0, 1, 2]
     assert rows[0].samples_ns == profile.kernels[0].samples_ns
+
+
+def test_a_profiles_conditions_are_kept_with_its_rows_and_not_in_their_keys(
+    connection: Connection, tmp_path: Path
+) -> None:
+    profile = connection.profile(saved(elementwise((1, 4)), tmp_path / "m.onnx"), runs=3)
+    told = {"after": {"heat": {"temperature_c": 41.5}}}
+    with_, without = (
+        rows_of(replace(profile, end_to_end=replace(profile.end_to_end, conditions=conditions)), "s")[0]
+        for conditions in (told, {})
+    )
+    assert with_.observed == {**without.observed, "conditions": told}
+    assert with_.key == without.key

@@ -67,9 +67,10 @@ def test_two_fingerprints_of_one_device_have_one_key() -> None:
 
 
 def test_a_boards_power_mode_is_in_the_key_of_its_times_and_of_no_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(probe, "POWER_MODE", str(tmp_path / "status"))
-    assert "power_mode" not in probe.device({}, threads=1, pinned=True)["regime"]
-    (tmp_path / "status").write_text("pmode:0002\nfmode:quiet\n")
-    assert probe.device({}, threads=1, pinned=True)["regime"]["power_mode"] == "pmode:0002 fmode:quiet"
+    status = tmp_path / "var/lib/nvpmodel/status"
+    assert "power_mode" not in probe.device({}, threads=1, pinned=True, root=tmp_path)["regime"]
+    status.parent.mkdir(parents=True)
+    status.write_text("pmode:0002\nfmode:quiet\n")
+    assert probe.device({}, threads=1, pinned=True, root=tmp_path)["regime"]["power_mode"] == "pmode:0002 fmode:quiet"

@@ -34,7 +34,9 @@ READ = {
     "targets/registry.py": {"VARIABLE"},
     "targets/runtimes/onnxruntime.py": {"ORT_DISABLE_TELEMETRY"},
     "targets/runtimes/tensorrt.py": {"XDG_CACHE_HOME", "HOME"},
+    "targets/transports/dask.py": {"*"},
     "targets/transports/local.py": {"*"},
+    "targets/transports/ssh.py": {"*"},
     "targets/workers.py": {"name"},  # of KEPT_VARIABLES
     "pipeline/cli/main.py": {"CUTBACK_TRACEBACK"},
     "pipeline/graph/execute.py": {"ORT_DISABLE_TELEMETRY"},

@@ -57,12 +57,14 @@ def test_what_a_devices_shell_reads_is_one_constant() -> None:
     commands = {ssh.command(destination)[-1] for destination in ("pi", "me@jetson", "ssh://me@10.0.0.1:2222")}
     assert commands == {ssh.COMMAND}
     tree = ast.parse((ROOT / "transports" / "ssh.py").read_text())
-    (made,) = (
-        node.value
-        for node in tree.body  # at the top of the file: before any target is known
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMMAND"
-    )
-    assert {node.id for node in ast.walk(made) if isinstance(node, ast.Name)} == {"PACKED"}
+    made = {  # at the top of the file: before any target is known
+        ast.unparse(node.targets[0]): {each.id for each in ast.walk(node.value) if isinstance(each, ast.Name)}
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+    }
+    assert made["COMMAND"] == {"PYTHON"}
+    assert made["PYTHON"] == {"PACKED"}
+    assert made["PACKED"] == {"base64", "zlib", "BOOTSTRAP"}
 
 
 def test_the_constant_is_text_that_no_shell_gives_a_meaning() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from targets import timing
+from targets.conditions.source import Place
 from targets.errors import BadInput
 from targets.load import Core, choose_cores, read_cores
 from targets.timing import FULL, QUICK, drift, take_session
@@ -42,7 +43,7 @@ def constant(duration: int) -> Iterator[int]:
 
 
 def session(clock: Clock, durations: Iterator[int], protocol: timing.Protocol = FULL) -> dict[str, Any]:
-    return take_session(run_of(clock, durations), protocol, [], lambda event: None)
+    return take_session(run_of(clock, durations), protocol, Place(), lambda event: None)
 
 
 def test_a_fast_model_warms_up_for_200_ms_and_samples_for_a_second(clock: Clock) -> None:
