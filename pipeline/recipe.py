@@ -207,10 +207,18 @@ def load_recipe(path: Path) -> Recipe:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadInput(f"{path}: the recipe cannot be read: {reason}") from error
     except yaml.YAMLError as error:
-        raise BadInput(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        # not its whole text: that shows the line, and a database's URL in it may hold a password
+        raise BadInput(f"{path}: not YAML: {yaml_problem(error)}") from error
     if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
         raise BadInput(f"{path}: a recipe is a list of `field: value` lines; at least model, goal and output")
     return make_recipe(fields, base=path.parent, source=str(path))
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return "it holds characters that YAML does not have"
+    mark = error.problem_mark
+    return f"{error.problem} (line {mark.line + 1}, column {mark.column + 1})"
 
 
 def make_recipe(

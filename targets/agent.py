@@ -11,8 +11,6 @@ on, the device is leased: one measurement at a time. Device side: see the packag
 
 from __future__ import annotations
 
-import getpass
-import json
 import os
 import platform
 import shutil
@@ -24,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from targets.errors import BadInput, TargetError
 from targets.host import HEARTBEAT_S, Host, HostGone
-from targets.lease import Lease
+from targets.lease import Lease, holder_name
 from targets.load import choose_cores, read_cores
 from targets.protocol import VERSION, claim_stdout, error_of
-from targets.workers import Worker
+from targets.workers import Worker, run_worker
 
 if TYPE_CHECKING:
     from targets.store import Store
@@ -89,6 +87,7 @@ class Service:
             cores = choose_cores(setting["threads"], self._cores_before, setting["cores"])
             self._worker = Worker(self._folder, setting, cores)
         answer = self._worker.ask(request, self._host, self._lease.show)
+        self._lease.confirm()
         return {part: content for part, content in answer.items() if part != "id"}
 
     def _about(self) -> dict[str, Any]:
@@ -134,16 +133,9 @@ def setting_of(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def host_name() -> str:
-    """Who asks: as the bootstrap was told, else this machine's own user."""
-    return os.environ.get("CUTBACK_HOLDER") or f"{getpass.getuser()}@{platform.node()}"
-
-
 def main() -> None:
     if sys.argv[1] == "--worker":
-        from targets import worker
-
-        worker.main(json.loads(sys.argv[2]), [int(core) for core in sys.argv[3].split(",") if core])
+        run_worker(sys.argv[2:])
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     answers = claim_stdout()
@@ -160,7 +152,7 @@ def main() -> None:
     else:
         folder = sys.argv[1]
     try:
-        Service(host, folder, Lease(host_name()), store).serve()
+        Service(host, folder, Lease(holder_name()), store).serve()
     except (HostGone, BrokenPipeError):
         shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)  # what was not taken is not written now either: that would wait as long again

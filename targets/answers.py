@@ -70,6 +70,11 @@ def conditions_from(told: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return document(part_of(told, "conditions"), "conditions"), document(part_of(told, "lock"), "lock")
 
 
+def names_from(told: Any) -> list[str]:
+    """Of devices."""
+    return [text(each, "a device's name", LONGEST_SENTENCE) for each in items(told, MOST_ITEMS, "devices")]
+
+
 def inputs_from(told: Any) -> list[dict[str, Any]]:
     """`{"name", "shape", "dtype"}` of each, as `targets.runtimes.Loaded.inputs` has them."""
     found = []

@@ -11,12 +11,12 @@ CONDITIONS = (
 )  # fmt: skip
 
 STANDALONE = (  # all that `targets.standalone` imports, and nothing that a device does not have
-    *CONDITIONS, "__init__.py", "agent.py", "cache.py", "comparison.py", "cores.py", "errors.py",
-    "feeds.py", "here.py", "host.py", "lease.py", "load.py", "packed.py",
+    *CONDITIONS, "__init__.py", "comparison.py", "cores.py", "errors.py", "feeds.py", "here.py", "host.py", "lease.py",
+    "load.py", "packed.py",
     "pairing.py", "probe.py", "profiles/__init__.py", "profiles/lines.py", "protocol.py", "results.py", "rounds.py",
     "runtimes/__init__.py", "runtimes/cuda.py", "runtimes/onnxruntime.py", "runtimes/onnxruntime_providers.py",
     "runtimes/tensorrt.py", "speed.py", "sysfs.py",
-    "standalone.py", "store.py", "timing.py", "watch.py", "worker.py", "workers.py",
+    "standalone.py", "timing.py", "watch.py", "worker.py", "workers.py",
 )  # fmt: skip
 
 AGENT = (  # all that `targets.agent` and its workers import, with every runtime
@@ -34,6 +34,7 @@ from targets.standalone import main
 
 main()
 """
+AGENT_MAIN = MAIN.replace("on_device: error: ", "").replace("standalone", "agent")
 SHEBANG = b"#!/usr/bin/env python3\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # equal files make an equal archive
 
@@ -46,7 +47,7 @@ def write_standalone(path: Path) -> None:
 def write_agent(path: Path) -> None:
     """The archive that runs `targets.agent`; the same bytes every time, so that its hash says which agent it is."""
     runtimes = sorted(f"runtimes/{each.name}" for each in (Path(__file__).parent / "runtimes").glob("*.py"))
-    write(path, (*AGENT, *runtimes), "from targets.agent import main\n\nmain()\n")
+    write(path, (*AGENT, *runtimes), AGENT_MAIN)
 
 
 def write(path: Path, names: Sequence[str], main: str) -> None:

@@ -13,7 +13,7 @@ A host that says nothing for a minute is gone.
 # Understood by every Python 3, so that one that is too old says so instead of showing a syntax error. Input is read
 # without a buffer: what follows belongs to the agent.
 BOOTSTRAP = r"""
-import fcntl, hashlib, json, os, signal, sys
+import fcntl, hashlib, json, os, shutil, signal, stat, sys
 
 def read(most):
     signal.alarm(60)
@@ -58,19 +58,31 @@ def receive(part, left):
     if failure:
         raise failure
 
+def home(path):
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise OSError(2, "there is no such home folder", path)
+    return found
+
+def ours(folder):
+    os.makedirs(folder, 0o700, exist_ok=True)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise OSError(1, "others may write to it, or it is not yours (chmod 700)", folder)
+
 def main():
     signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
     asked = line()
     if sys.version_info < (3, 8):
         return say(error="Python 3.8 or newer is needed there; python3 is {}.{}".format(*sys.version_info))
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    os.umask(0o077)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
     global root
-    root = os.path.abspath(os.path.expanduser(asked["root"] or os.path.join(cache, "cutback")))
+    root = os.path.realpath(home(asked["root"] or os.path.join(cache, "cutback")))
     folder = os.path.join(root, "agents")
     path = os.path.join(folder, asked["sha256"] + ".pyz")
     for each in (root, folder):
-        os.makedirs(each, 0o700, exist_ok=True)
-        os.chmod(each, 0o700)
+        ours(each)
     if not (os.path.isfile(path) and digest(path) == asked["sha256"]):
         say(have=False)
         part = "{}.{}.part".format(path, os.urandom(8).hex())
@@ -83,10 +95,11 @@ def main():
             if os.path.exists(part):
                 os.unlink(part)
     os.environ["CUTBACK_HOLDER"] = asked["holder"]
-    python = os.path.expanduser(asked["python"]) or sys.executable
-    if not os.access(python, os.X_OK):
+    python = os.path.expanduser(asked["python"]) or sys.executable or "python3"
+    python, named = shutil.which(python), python
+    if not python:
         found = "Cannot start {}: it is no program there. Give the path of a Python 3.8 or newer."
-        return say(error=found.format(python))
+        return say(error=found.format(named))
     say(have=True)
     try:
         os.execv(python, [python, path, "--root", root])

@@ -18,6 +18,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -31,6 +32,7 @@ SYNCED_BYTES = 16 << 20  # written at a time: what a slow disk has yet to take m
 
 HASH = re.compile(r"[0-9a-f]{64}")
 SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,12}){0,3}")
+FILE = re.compile(HASH.pattern + SUFFIX.pattern)  # other names are somebody else's files, and stay
 
 
 class Cache:
@@ -54,7 +56,9 @@ class Cache:
         next requests. `alive` is called again and again while a large file is read."""
         path = self._path(sha256, suffix)
         try:
-            found = path.stat()
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode):  # a way to another place
+                return None
             if self._checked.get(path) != identity(found):
                 if digest(path, alive) != sha256:
                     path.unlink()
@@ -69,11 +73,16 @@ class Cache:
     def store(self, sha256: str, suffix: str, blocks: Iterator[bytes], size: int) -> str:
         """All of `blocks`, `size` bytes, are taken, whatever becomes of them: what follows in their stream is a
         request."""
-        found, failure = hashlib.sha256(), None
-        path = self._path(sha256, suffix)
-        part = self.session / f"{os.urandom(8).hex()}.part"
-        self.shrink(min(MOST_BYTES, self._bytes_for_files()) - size)
         try:
+            path = self._path(sha256, suffix)
+        except BadInput:
+            for _ in blocks:
+                pass
+            raise
+        found, failure = hashlib.sha256(), None
+        part = self.session / f"{os.urandom(8).hex()}.part"
+        try:
+            self.shrink(min(MOST_BYTES, self._bytes_for_files()) - size)
             with part.open("xb") as file:
                 synced = 0
                 for block in blocks:
@@ -105,8 +114,9 @@ class Cache:
         known = []
         for path in self.files.iterdir():
             with contextlib.suppress(OSError):
-                found = path.stat()
-                known.append((found.st_atime_ns, found.st_size, found.st_nlink, path))
+                found = path.lstat()
+                if stat.S_ISREG(found.st_mode) and FILE.fullmatch(path.name):
+                    known.append((found.st_atime_ns, found.st_size, found.st_nlink, path))
         total = sum(size for _, size, _, _ in known)
         for _, size, names, path in sorted(known):
             if total <= most_bytes:
@@ -165,6 +175,8 @@ class Cache:
     def _remove_sessions(self) -> None:
         """Those of agents that are gone."""
         for old in self.sessions.iterdir():
+            if old.is_symlink() or not old.is_dir():
+                continue  # none of ours, and whoever opens a pipe waits
             with contextlib.suppress(OSError), unused(old):
                 shutil.rmtree(str(old), ignore_errors=True)
 
@@ -186,8 +198,9 @@ class Cache:
 
 
 def hold(path: Path, kind: int = fcntl.LOCK_SH) -> int:
-    """A lock on the file or folder, for as long as what is returned is open. `OSError` where somebody has another."""
-    handle = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC)
+    """A lock on the file or folder, for as long as what is returned is open. `OSError` where somebody has another, or
+    where a link leads elsewhere."""
+    handle = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe must not hold us
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except OSError:
@@ -227,7 +240,12 @@ def modified_ns(path: Path) -> int:
 
 
 def private(folder: Path) -> Path:
+    """The folder, made where it is not there, for this user alone. `TargetError` where it is somebody else's, or a way
+    to another place."""
     folder.mkdir(parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise TargetError(f"{folder} is not a folder of this user's own. Remove it: cutback keeps its files there.")
     folder.chmod(0o700)
     return folder
 
@@ -238,5 +256,6 @@ def bytes_in(folder: Path) -> int:
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
             found = path.lstat()
-            sizes[found.st_ino] = found.st_size
+            if stat.S_ISREG(found.st_mode):
+                sizes[found.st_ino] = found.st_size
     return sum(sizes.values())

@@ -25,6 +25,7 @@ from targets.pipes import write_all
 from targets.protocol import raise_error
 
 LONGEST_LINE = 32 << 20  # bytes; the longest answers are profiles, of a few MB
+LONGEST_EVENT = 1 << 12
 BLOCK = 1 << 16
 WAITING = 2  # messages that are read ahead; a device that says more waits until they were taken
 
@@ -36,7 +37,7 @@ JOIN_S = 2.0  # for what is in flight to be heard once the process has ended
 SLOWEST_BYTES_PER_S = 4000  # of a file, over all of it; a serial line has twice that
 PACE_GRACE_S = 60.0  # before the pace is looked at
 
-# Messages for one request: progress, signs of life, and what an interrupted request left. More is a flood.
+# Events for one request: progress, signs of life, and what an interrupted request left. More is a flood.
 MOST_MESSAGES = 10_000
 MESSAGES_PER_S = 100
 
@@ -57,9 +58,10 @@ class Channel:
         self._numbers = itertools.count(1)
         self._writing = threading.Lock()
         self._broken = False
+        self._open: set[int] = set()  # requests without an answer: the present one, and those that were interrupted
         self._allowed: dict[int, int] = {}  # request -> bytes of the one file that its answer may bring
         self._moved = 0.0  # when the last bytes of a file came
-        self._folder = tempfile.TemporaryDirectory(prefix="cutback-received-", ignore_cleanup_errors=True)
+        self._folder = ""  # of files that came; made for the first one
         self._answers: queue.Queue[Any] = queue.Queue(WAITING)
         self._closed = threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._beat)]
@@ -80,6 +82,7 @@ class Channel:
         """The result, and the file that came with it. `setting` goes into the request beside the verb; `sent` is a file
         that follows it; `most_bytes`: how large a file may come back. Whoever gets a file removes it."""
         number = next(self._numbers)
+        self._open.add(number)
         if most_bytes:
             self._allowed[number] = most_bytes
         request = {"id": number, "verb": verb, **(setting or {}), "silence_s": silence_s, "arguments": arguments}
@@ -95,7 +98,14 @@ class Channel:
                 if messages > MOST_MESSAGES + MESSAGES_PER_S * (time.monotonic() - begin):
                     self._discard(message)
                     raise self._senseless("more than anybody could ask for")
-                if message.get("id") != number:
+                answered = message.get("id")
+                if type(answered) is not int or answered not in self._open:
+                    self._discard(message)
+                    raise self._senseless("what nobody asked")
+                if "event" not in message and "file" not in message:
+                    self._open.discard(answered)
+                    self._allowed.pop(answered, None)
+                if answered != number:
                     self._discard(message)  # the answer to a request that was interrupted
                 elif "file" in message:
                     got = message["file"]
@@ -103,10 +113,8 @@ class Channel:
                     if on_event is not None and isinstance(message["event"], dict):
                         on_event(message["event"])
                 elif "error" in message:
-                    self._allowed.pop(number, None)
                     raise_error(self._named(message["error"]))
                 else:
-                    self._allowed.pop(number, None)
                     kept, got = got, None
                     return message.get("result"), kept
         finally:
@@ -119,7 +127,7 @@ class Channel:
         self._closed.set()
         with self._writing:  # a heartbeat that was on its way is through: its pipe may be closed now
             pass
-        self._folder.cleanup()
+        self._forget()
 
     def join(self) -> None:
         """After the end of the process: wait until nothing of it is read any more."""
@@ -128,11 +136,11 @@ class Channel:
 
     def _named(self, error: Any) -> dict[str, Any]:
         """The error, with the names that files have here."""
-        if not isinstance(error, dict):
+        if not isinstance(error, dict) or not isinstance(error.get("message"), str):
             return {}
-        message = str(error.get("message"))
+        message = error["message"]
         for there, here in self.names.items():
-            message = message.replace(there, here)
+            message = message.replace(there, here) if there else message
         return {**error, "message": message}
 
     def _send(self, request: Mapping[str, Any], sent: Path | None) -> None:
@@ -218,7 +226,7 @@ class Channel:
                 last = failure
         self._hand_over(last)
         if self._closed.is_set():  # a file may have begun while what there was went
-            shutil.rmtree(self._folder.name, ignore_errors=True)
+            self._forget()
 
     def _hand_over(self, message: Any) -> None:
         """Wait until it is wanted: what nobody takes is not read, and the device has to wait too."""
@@ -239,6 +247,8 @@ class Channel:
             raise self._senseless(f"something that is no JSON of ours ({str(failure)[:80]})") from failure
         if not isinstance(message, dict):
             raise self._senseless("JSON that is no message")
+        if "event" in message and len(line) > LONGEST_EVENT:
+            raise self._senseless("an event of pages")
         if "payload" not in message:
             message.pop("file", None)  # ours alone
             return message
@@ -253,7 +263,8 @@ class Channel:
 
     def _receive(self, stream: IO[bytes], size: int) -> Path:
         """The next bytes as a temporary file. `ValueError` where they end early, `OSError` where a disk is full."""
-        with tempfile.NamedTemporaryFile(dir=self._folder.name, delete=False) as file:
+        self._folder = self._folder or tempfile.mkdtemp(prefix="cutback-received-")
+        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
             path, begin, done = Path(file.name), time.monotonic(), 0
             try:
                 while done < size:
@@ -269,6 +280,10 @@ class Channel:
                 path.unlink(missing_ok=True)
                 raise
         return path
+
+    def _forget(self) -> None:
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _senseless(self, what: str) -> TargetError:
         return TargetError(f"The agent on {self._name} answered with {what}. Is that device what you think it is?")

@@ -235,8 +235,9 @@ class Connection:
         """With the doubt whether the clocks were as the target says. `TargetError` where they were not: a device that
         restarted has forgotten what held them."""
         lock = session.conditions.get("lock", self.lock)
-        check_regime(self.target.regime, lock, self.target.name)
-        return replace(session, doubts=(*session.doubts, *regime_doubts(self.target.regime, lock)))
+        with self._understood():
+            check_regime(self.target.regime, lock, self.target.name)
+            return replace(session, doubts=(*session.doubts, *regime_doubts(self.target.regime, lock)))
 
     def _binds(self, model: Engine | Path) -> bool:
         """Whether the model is an ONNX file for a runtime that takes no free dimensions."""
@@ -289,7 +290,7 @@ class Connection:
         with self._understood():
             found, self._reads = answers.device_from(told)
             self.conditions, self.lock = answers.conditions_from(told)
-        check_regime(self.target.regime, self.lock, self.target.name)
+            check_regime(self.target.regime, self.lock, self.target.name)
         observed = {**found.observed, **self._observed}
         return replace(found, regime={**found.regime, "regime": self.target.regime}, observed=observed)
 
@@ -337,8 +338,9 @@ class Connection:
         """The names of all that are reached through it."""
         if self._link.one_device:
             return [str(self.device.observed.get("host", self.target.name))]
-        found: list[str] = self._again(lambda: self._ask("devices", {}, SILENCE_S))
-        return found
+        told = self._again(lambda: self._ask("devices", {}, SILENCE_S))
+        with self._understood():
+            return answers.names_from(told)
 
     def interrupt(self) -> None:
         """From another thread: the request that is waited for ends with `LinkLost`, and so does every other one."""
@@ -351,7 +353,7 @@ class Connection:
         if isinstance(event.get("note"), str):
             self._tell(f"{self.target.name}: {event['note'][:MOST_TOLD]}")
         if isinstance(event.get("place"), str) and isinstance(event.get("repeated"), int):
-            self.place, self.repeated = event["place"], event["repeated"]
+            self.place, self.repeated = event["place"][:MOST_TOLD], event["repeated"]
         if "observed" in event:  # of a fleet: the device that has just answered
             with self._understood():
                 self._observed = answers.document(event["observed"], "observed")

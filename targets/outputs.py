@@ -20,6 +20,7 @@ from targets.foreign_json import shown
 MOST_TENSORS = 10_000
 KINDS = "biuf"  # of numbers; names are "U"
 LONGEST_HEADER = 1 << 12
+LARGEST_LETTER = 0x10FFFF  # of Unicode
 
 
 def read_outputs(path: Path, expected: Sequence[str] | None) -> dict[str, NDArray[Any]]:
@@ -81,6 +82,8 @@ def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) ->
         if len(data) != size:
             raise ValueError("an output that ends early")
         array = np.frombuffer(bytearray(data), dtype) if size else np.empty(0, dtype)
+        if dtype.kind == "U" and size and int(np.max(array.view(np.uint32))) > LARGEST_LETTER:
+            raise ValueError("names of outputs that are no text")
     return array.reshape(shape, order="F" if fortran else "C")
 
 

@@ -10,18 +10,18 @@ the golden input, compared, and timed beside the others in fresh processes.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, NoReturn, Sequence
 
-from targets import worker
 from targets.conditions.regimes import check_regime, regime_doubts
 from targets.errors import BadInput, CutbackError, GoalNotMet, RuntimeMissing, TargetError
 from targets.here import Here
+from targets.lease import Lease, holder_name
 from targets.packed import Model, read_golden, read_models
 from targets.runtimes import facts_of
+from targets.workers import run_worker
 
 PACKED = ("tensorrt", "onnxruntime")  # the runtimes that are in the archive
 DLA_TAKES = ("fp16",)  # what is built for an accelerator; fp32 and Q/DQ would run beside it, on the GPU
@@ -35,6 +35,18 @@ class Engine(NamedTuple):
     difference: float
 
 
+class Waiting:
+    """Says who has the device, once for each."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def __call__(self, holder: str) -> None:
+        if holder != self._told:
+            self._told = holder
+            say(f"the device is busy for {holder}; waiting")
+
+
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message}. Options: python3 on_device.pyz --help")
@@ -42,7 +54,7 @@ class Parser(argparse.ArgumentParser):
 
 def main() -> None:
     if sys.argv[1:2] == ["--worker"]:
-        worker.main(json.loads(sys.argv[2]), [int(core) for core in sys.argv[3].split(",") if core])
+        run_worker(sys.argv[2:])
         return
     try:
         work(Path(sys.argv[0]).absolute().parent, parsed(sys.argv[1:]))
@@ -89,7 +101,7 @@ def work(folder: Path, options: argparse.Namespace) -> None:
     models = read_models(folder)
     with tempfile.TemporaryDirectory(prefix="cutback-") as scratch:
         setting = {} if options.dla is None else {"dla": options.dla}
-        here = Here(Path(scratch), options.runtime, options.threads, setting)
+        here = Here(Path(scratch), options.runtime, options.threads, setting, Lease(holder_name()), Waiting())
         try:
             device = here.ask("device", {})
             say(f"{device['device_class']['cpu']}; {options.runtime} {device['stack']['version']} on")

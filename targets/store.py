@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any, Iterator
@@ -41,8 +42,8 @@ class Store:
         if path.parent != Path(self.folder):
             raise BadInput(f"{path.name} is no file of this session.")
         found = hashlib.sha256()
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with os.fdopen(os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
             host.send_file({"id": number, "payload": size}, blocks_of(file, size, found))
         path.unlink()
         return {"sha256": found.hexdigest()}

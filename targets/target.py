@@ -6,7 +6,7 @@ from typing import Any
 
 from targets import registry
 from targets.errors import BadInput
-from targets.target_fields import FIELDS, LOCAL, close_to, problem
+from targets.target_fields import FIELDS, LOCAL, NO_PASSWORDS, close_to, has_password, problem
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class Target:
     cores: str = ""
     tag: str = ""
 
+    def __post_init__(self) -> None:
+        if has_password(self.address):
+            raise BadInput(f"{NO_PASSWORDS}.")
+
 
 BUILT_IN = tuple(Target(name, runtime=runtime) for name, runtime in LOCAL.items())
 
@@ -67,6 +71,8 @@ def yours() -> list[tuple[Target, str]]:
 
 def changed(target: Target, text: str, settings: str) -> Target:
     """`target` under the name `text`, with the settings that follow its name there."""
+    if any(has_password(setting.partition("=")[2].strip()) for setting in settings.split(",")):
+        raise BadInput(f"--target {target.name}: {NO_PASSWORDS}.")  # the text itself would repeat it
     if "precision=" in settings.replace(" ", ""):
         raise BadInput(f"--target {text!r}: a precision is the network's, not the target's. Give --precision.")
     own: dict[str, Any] = {}

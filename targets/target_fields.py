@@ -1,6 +1,7 @@
 """The fields of a target: what each may say, whether a file or a command line says it."""
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 
 from targets import cores
@@ -17,6 +18,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "regime": REGIMES,
     "cores": cores.CHOICES,
 }
+
+PASSWORD = re.compile(r"(\w+://)?[^@:/,=]*:(?!//)[^@,]*@")
+NO_PASSWORDS = "an address holds no password, since it is shown wherever the target is named. Use a key instead"
+
 TEXTS = ("address", "config", "tag", "python", "binary", "folder")
 FIELDS = (
     "transport", "address", "config", "tag", "runtime", "precision", "threads", "cores", "regime", "python", "binary",
@@ -40,7 +45,12 @@ def problem(field: str, value: object) -> str:
         return "" if type(value) is int and value >= 1 else f"threads={value} is no number of cores"
     if not isinstance(value, str) or not value.isprintable():
         return f"{field} = {value!r} is no line of text"
-    return ""
+    return NO_PASSWORDS if field == "address" and has_password(value) else ""
+
+
+def has_password(address: str) -> bool:
+    """Whether it is of the form `user:password@host`, with or without a scheme."""
+    return PASSWORD.match(address) is not None
 
 
 def close_to(word: object, known: Collection[str]) -> str:

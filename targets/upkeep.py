@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from targets import answers
 from targets.channel import Channel
 from targets.errors import TargetError
 from targets.target import Target
@@ -51,12 +52,17 @@ def ask_about(target: Target) -> About:
             ask(link.channel, target)
             taken_ns.append(time.perf_counter_ns() - begun)
     try:
+        sha256, python, executable, folder = (
+            answers.text(answers.part_of(told, part), part) for part in ("sha256", "python", "executable", "folder")
+        )
+        busy_for = answers.part_of(told, "busy_for")
         return About(
-            int(told["protocol"]), str(told["sha256"]), str(told["python"]), str(told["executable"]),
-            str(told["folder"]), int(told["free_bytes"]), bool(told["keeps"]),
-            None if told["busy_for"] is None else str(told["busy_for"]), int(statistics.median(taken_ns)),
+            answers.number(answers.part_of(told, "protocol"), 0, 1000, "protocol"), sha256, python, executable, folder,
+            answers.number(answers.part_of(told, "free_bytes"), 0, answers.LARGEST_NUMBER, "free_bytes"),
+            answers.part_of(told, "keeps") is True, None if busy_for is None else answers.text(busy_for, "busy_for"),
+            int(statistics.median(taken_ns)),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as failure:
+    except ValueError as failure:
         raise senseless(target) from failure
 
 
@@ -67,8 +73,12 @@ def clean(target: Target) -> Cleaned | None:
             return None
         found, _ = link.channel.ask("clean", {}, silence_s=CLEAN_S)
     try:
-        return Cleaned(str(found["root"]), int(found["removed"]), int(found["left"]))
-    except (KeyError, TypeError, ValueError) as failure:
+        removed, left = (
+            answers.number(answers.part_of(found, part), 0, answers.LARGEST_NUMBER, part)
+            for part in ("removed", "left")
+        )
+        return Cleaned(answers.path_from(found, "root"), removed, left)
+    except ValueError as failure:
         raise senseless(target) from failure
 
 

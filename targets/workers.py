@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from targets.errors import TargetError
 from targets.host import HEARTBEAT_S, Host
@@ -99,6 +99,14 @@ class Worker:
             how = f"ended with status {status}"
         said = one_line(" ".join(self._errors.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]))
         return f"The worker {how} while it was to {describe(request)}." + (f" It said: {said}" if said else "")
+
+
+def run_worker(arguments: Sequence[str]) -> None:
+    """What `Worker` starts, in the process that it started: `arguments` are those after --worker."""
+    from targets import worker  # brings what measures, which the agent itself has no use for
+
+    setting, cores = arguments
+    worker.main(json.loads(setting), [int(core) for core in cores.split(",") if core])
 
 
 def interpreter_options() -> list[str]:

@@ -22,9 +22,10 @@ from targets.adb.client import Adb
 from targets.adb.lease import PhoneLease
 from targets.adb.phone import Phone
 from targets.adb.verbs import Verbs
-from targets.agent import ABOUT, VERBS, host_name, setting_of
+from targets.agent import ABOUT, VERBS, setting_of
 from targets.errors import BadInput, TargetError
 from targets.host import HEARTBEAT_S, Host, HostGone
+from targets.lease import holder_name
 from targets.protocol import VERSION, claim_stdout, error_of
 
 CLEAN = "clean"
@@ -41,8 +42,8 @@ class Service:
         self._number = 0
         self._told = 0.0
         self.adb = Adb(asked["name"], asked["serial"], self._alive)
-        self.phone = Phone(self.adb, asked["folder"], host_name())
-        self._lease = PhoneLease(self.adb, self.phone.token, host_name())
+        self.phone = Phone(self.adb, asked["folder"], holder_name())
+        self._lease = PhoneLease(self.adb, self.phone.token, holder_name())
         self._verbs: tuple[dict[str, Any], Verbs] | None = None
 
     def serve(self) -> None:

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, final
+from urllib.parse import quote, quote_plus
 
 import platformdirs
 import sqlalchemy as sql
@@ -137,7 +138,8 @@ def without_secrets(text: str, url: sql.URL) -> str:
     """`text`, which the driver wrote, with the URL's passwords blotted out."""
     for secret in (url.password, *(url.query.get(name) for name in SECRETS)):
         if isinstance(secret, str) and secret:
-            text = text.replace(secret, "***")
+            for form in (secret, quote(secret, safe=""), quote(secret), quote_plus(secret)):
+                text = text.replace(form, "***")
     return text
 
 

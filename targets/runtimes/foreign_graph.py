@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from targets.foreign_json import shown
 
-MOST_PARTS = 2_000_000  # fields, and each 64 bytes of packed numbers; a network of a thousand nodes has some 40,000
+MOST_PARTS = 1_000_000  # fields, and each 64 bytes of packed numbers; a network of a thousand nodes has some 40,000
 MOST_INPUTS = 2048  # of one node, or outputs
 DEEPEST = 32  # bodies within bodies
 LONGEST_NAME = 8192  # bytes

@@ -22,8 +22,9 @@ from targets.transports import Link
 from targets.transports.remote import open_remote
 
 # Constant, whatever the target is called; one line of characters that no shell gives a meaning between single quotes.
+# -I: what lies in the user's home folder over there is not imported in the standard library's place.
 PACKED = base64.b64encode(zlib.compress(BOOTSTRAP.encode(), 9)).decode()
-PYTHON = f"-c 'import base64,zlib;exec(zlib.decompress(base64.b64decode(\"{PACKED}\")))'"  # arguments of any Python
+PYTHON = f"-I -c 'import base64,zlib;exec(zlib.decompress(base64.b64decode(\"{PACKED}\")))'"  # arguments of any Python
 COMMAND = f"exec python3 {PYTHON}"
 
 OPTIONS = (

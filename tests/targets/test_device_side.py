@@ -3,20 +3,23 @@
 import ast
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 import targets
-from targets.archive import AGENT, CONDITIONS, MAIN, STANDALONE
+from targets.archive import AGENT, CONDITIONS, MAIN, STANDALONE, write_agent, write_standalone
 
 ROOT = Path(targets.__file__).parent
-RUNTIMES = (
-    *("__init__", "cuda", "mnn", "ncnn", "onnx_inputs", "onnxruntime", "onnxruntime_providers", "openvino"),
-    *("ort_format", "tensorrt", "tensorrt_rtx"),
-)
-DEVICE_SIDE = [ROOT / name for name in sorted({*AGENT, *STANDALONE, *(f"runtimes/{name}.py" for name in RUNTIMES)})]
-PACKAGES = ("MNN", "_tools", "ncnn", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+HOST_RUNTIMES = ("foreign_graph", "join_by_names", "onnx_graph")  # beside the joins: host side, and sent along unused
+DEVICE_RUNTIMES = [
+    f"runtimes/{path.name}"
+    for path in sorted((ROOT / "runtimes").glob("*.py"))
+    if path.stem not in HOST_RUNTIMES and not path.stem.endswith("_kernels")
+]
+DEVICE_SIDE = [ROOT / name for name in sorted({*AGENT, *STANDALONE, *DEVICE_RUNTIMES})]
+PACKAGES = ("MNN", "_tools", "executorch", "ncnn", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 OWN = {f"targets.{path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}" for path in DEVICE_SIDE}
 
 
@@ -41,12 +44,24 @@ def test_it_parses_as_python_3_8_and_imports_what_a_device_has(path: Path) -> No
         assert known or name in own, name
 
 
-@pytest.mark.parametrize("names", [STANDALONE, (*AGENT, *(f"runtimes/{name}.py" for name in RUNTIMES))])
+@pytest.mark.parametrize("names", [STANDALONE, (*AGENT, *DEVICE_RUNTIMES)])
 def test_what_is_sent_as_one_file_imports_nothing_but_itself(names: tuple[str, ...]) -> None:
     sent = {f"targets.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}" for name in names}
     for name in names:
         own = {each for each in imported(ast.parse((ROOT / name).read_text())) if each.startswith("targets.")}
         assert own <= sent, name
+
+
+def test_what_is_sent_to_a_device_has_all_that_its_agent_can_import(tmp_path: Path) -> None:
+    for write in (write_agent, write_standalone):
+        write(tmp_path / "sent.pyz")
+        with zipfile.ZipFile(tmp_path / "sent.pyz") as archive:
+            sent = {name for name in archive.namelist() if name.startswith("targets/")}
+            texts = {name: archive.read(name).decode() for name in sent if (ROOT.parent / name) in DEVICE_SIDE}
+        known = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in sent}
+        assert texts
+        for name, text in texts.items():
+            assert {each for each in imported(ast.parse(text)) if each.startswith("targets.")} <= known, name
 
 
 def test_every_source_of_conditions_is_sent() -> None:
