@@ -35,10 +35,10 @@ class Target:
     address: str = ""
     config: str = ""
     python: str = ""
-    binary: str = ""
     folder: str = ""
     cores: str = ""
     tag: str = ""
+    binary: str = ""
 
 
 BUILT_IN = tuple(Target(name, runtime=runtime) for name, runtime in LOCAL.items())
