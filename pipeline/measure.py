@@ -1,7 +1,8 @@
-"""Time models against each other on a target, in fresh interleaved sessions; or one against itself."""
+"""Time models against each other on one target or several, in fresh interleaved sessions; or one against itself."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pipeline.lowering import connect
 from targets.connection import Connection, Engine, Tell, silent
 from targets.errors import BadInput
 from targets.measure import measure as measure_sessions
-from targets.measurement import Measurement, ratio
+from targets.measurement import Measurement, incomparable, ratio
 from targets.selftest import as_row, self_tests, tally
 from targets.target import find_target
 
@@ -22,36 +23,61 @@ def measure(
     models: Sequence[str],
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    target: str = "local",
+    target: str | Sequence[str] = "local",
     sessions: int = 10,
     quick: bool = False,
     seed: int = 0,
     on_progress: Progress | None = None,
     tell: Tell = silent,
 ) -> dict[str, Any]:
-    """`models`: one entry a model, in ms, with the interval of its median. `ratios`: time(first) / time(other), one for
-    each other model, with its 99 % interval and verdict. Models are built for the target first. `quick` says of the
+    """`models`: one entry for every model on every target, in ms, with the interval of its median. `ratios`:
+    time(first) / time(other), one for each other entry, with its 99 % interval and verdict; where the two devices or
+    regimes differ there is none, and `because` says so. Models are built for the targets first. `quick` says of the
     whole and of every model and ratio that it is by the quick protocol."""
-    with (
-        connect(find_target(target), tell=tell) as connection,
-        tempfile.TemporaryDirectory(prefix="cutback-measure-") as folder,
-    ):
+    targets = [target] if isinstance(target, str) else list(target)
+    with tempfile.TemporaryDirectory(prefix="cutback-measure-") as folder, ExitStack() as stack:
+        connections = [stack.enter_context(connect(find_target(name), tell=tell)) for name in targets]
+        every = [(name, connection) for name in models for connection in connections]
         engines: list[Engine] = []
         bound: list[Mapping[str, tuple[int, ...]]] = []
-        for number, name in enumerate(models):
+        for number, (name, connection) in enumerate(every):
             engine, sizes = build(name, shapes, connection, Path(folder), number)
             engines.append(engine)
             bound.append(sizes)
         taken = measure_sessions(
-            engines, connection, shapes=bound, sessions=sessions, quick=quick, seed=seed, on_progress=on_progress
-        )
+            engines, [connection for _, connection in every], shapes=bound, sessions=sessions, quick=quick, seed=seed,
+            on_progress=on_progress,
+        )  # fmt: skip
+    rows = [
+        {"path": name, **described(connection, each)} for (name, connection), each in zip(every, taken, strict=True)
+    ]
     return {
-        "target": target,
+        "target": targets[0],
         "device": taken[0].device.as_dict(),
         "quick": quick,
-        "models": [{"path": name, **in_ms(each)} for name, each in zip(models, taken, strict=True)],
-        "ratios": [{"path": name, **asdict(ratio(taken[0], each))} for name, each in zip(models[1:], taken[1:])],  # noqa: B905
+        "models": rows,
+        "ratios": [
+            {"path": row["path"], "target": row["target"], **compared(taken[0], each)}
+            for row, each in zip(rows[1:], taken[1:], strict=True)
+        ],
     }
+
+
+def described(connection: Connection, measurement: Measurement) -> dict[str, Any]:
+    """Where a model was timed, and what came out."""
+    return {
+        "target": connection.target.name,
+        "runtime": connection.target.runtime,
+        "device": measurement.device.as_dict(),
+        **in_ms(measurement),
+    }
+
+
+def compared(first: Measurement, other: Measurement) -> dict[str, Any]:
+    """The ratio, or `because`: why there is none."""
+    if why := incomparable(first, other):
+        return {"value": None, "because": why, "quick": first.quick or other.quick}
+    return asdict(ratio(first, other))
 
 
 def self_test(

@@ -52,6 +52,7 @@ def predict(
         "high_ms": high / 1e6,
         "uncut_ms": found.latency.predict_ns(full) / 1e6,
         "heldout": asdict(found.heldout),
+        "doubts": list(found.doubts),
         "built": found.built,
         "reused": found.reused,
         "borrowed": borrowed(store),

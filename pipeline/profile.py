@@ -31,8 +31,9 @@ def profile(
     on_progress: Progress | None = None,
     tell: Tell = silent,
 ) -> dict[str, Any]:
-    """`kernels`: each place where time goes, uncut. `stairs`: time over width per group. `heldout`: how well plans that
-    the fit had not seen were predicted. `built` / `reused`: networks profiled now / read from the database.
+    """`kernels`: each place where time goes, uncut; inferred where `doubts` say so. `stairs`: time over width per
+    group. `heldout`: how well plans that the fit had not seen were predicted. `built` / `reused`: networks profiled
+    now / read from the database.
 
     `borrow`: parts of a key (stack, regime, device) in which a row may differ that stands in for a missing one.
     `borrowed`: how many kernels such rows were taken for, and what they differ in.
@@ -81,6 +82,7 @@ def describe_profile(found: NetworkProfile) -> dict[str, Any]:
         "measured_ms": found.latency.samples[0].end_to_end_ns / 1e6,
         "stairs": describe_stairs(found, {}),
         "heldout": asdict(found.heldout),
+        "doubts": list(found.doubts),
         "built": found.built,
         "reused": found.reused,
     }

@@ -83,12 +83,13 @@ def prune(
         normalisation=normalisation or default_normalisation(criterion), samples=samples,
         seed=seed, on_progress=on_progress,
     )  # fmt: skip
+    doubts: tuple[str, ...] = ()
     if keep is not None:
         channels: Mapping[str, int] = keep_share({group.id: group.channels for group in groups}, keep)
         decision = None
     else:
         assert goal is not None
-        decision = _decide(
+        decision, doubts = _decide(
             opened, groups, scores, goal, target, allocator, floor, floors, samples, seed, db, on_progress, tell
         )
         channels = decision.channels
@@ -112,7 +113,7 @@ def prune(
         "params": written["params"],
         "groups": [{key: entry[key] for key in ("id", "width", "step", "kept")} for entry in written["groups"]],
         "proof": dict(network.proof),
-        "doubts": [network.proof["doubt"]] if network.proof["doubt"] else [],
+        "doubts": [*doubts, *([network.proof["doubt"]] if network.proof["doubt"] else [])],
         "absorbed": absorb,
         "left_inexact": 0 if inexact else sum(not group.exact for group in opened.channels.free),
         "decision": asdict(decision) if decision else None,
@@ -136,15 +137,17 @@ def _decide(
     opened: Opened, groups: Sequence[ChannelGroup], scores: Scores, goal: Goal, target: str, allocator: str,
     floor: float, floors: Sequence[tuple[str, float]], samples: Samples | None, seed: int, db: str | None,
     on_progress: Progress | None, tell: Tell,
-) -> Decision:  # fmt: skip
+) -> tuple[Decision, tuple[str, ...]]:  # fmt: skip
+    """The widths, and what is doubtful about how they were chosen."""
     trials = None
     if samples is not None:
         trials = partial(NetworkTrial, opened.model, opened.channels, scores, samples, seed=seed)
     if goal.bound("latency") is None:
-        return decide_on_paper(
+        on_paper = decide_on_paper(
             opened, groups, scores, goal, candidates=even_candidates(groups), allocator=allocator, floor=floor,
             floors=floors, vanish=True, trials=trials,
         )  # fmt: skip
+        return on_paper, ()
     store = ProfileStore(db)
     with (
         connect(find_target(target), tell=tell) as connection,
@@ -158,9 +161,10 @@ def _decide(
         uncut = Path(folder, "uncut.onnx")
         save(rewritten(opened.model) if rewrite else opened.model, uncut)
         base = connection.build(uncut, Path(folder, "uncut-engine"), shapes=opened.model.bound)
-        return decide_on_device(
+        decided = decide_on_device(
             opened, groups, scores, goal, found.latency,
             PlanSpace(tuple(groups), found.candidates.channels, rewrite=rewrite), base, connection, store, Path(folder),
             allocator=allocator, floor=floor, floors=floors, vanish=True, quick=False, seed=seed, trials=trials,
             on_progress=on_progress,
         )  # fmt: skip
+        return decided, found.doubts

@@ -129,7 +129,7 @@ def sweep(
             "name": named_criterion,
             "normalisation": normalisation or default_normalisation(named_criterion),
         },
-        "doubts": list(timed[()]["doubts"]) if timed else [],
+        "doubts": [*profile.doubts, *(timed[()]["doubts"] if timed else ())],
     }
     if output is not None:
         write_report(report, output)

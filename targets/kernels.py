@@ -62,7 +62,10 @@ class Profile:
 
     @property
     def calm(self) -> tuple[int, ...]:
-        """The numbers of the profiled runs that were fastest as a whole, a fifth of them: the others were disturbed."""
+        """The numbers of the profiled runs that were fastest as a whole, a fifth of them: the others were disturbed.
+        Empty where the runtime tells no kernel times."""
+        if not self.kernels:
+            return ()
         totals = np.sum([kernel.samples_ns for kernel in self.kernels], axis=0)
         return tuple(int(run) for run in np.sort(np.argsort(totals, kind="stable")[: fifth(len(totals))]))
 

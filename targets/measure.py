@@ -29,7 +29,7 @@ MAX_SLOWDOWN = 1.15
 
 def measure(
     models: Sequence[Engine | Path],
-    connection: Connection,
+    connection: Connection | Sequence[Connection],
     *,
     shapes: Shapes | Sequence[Shapes] | None = None,
     sessions: int = 10,
@@ -37,44 +37,48 @@ def measure(
     seed: int = 0,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Measurement]:
-    """One measurement a model, in their order. Each round times every model once, in random order, so that a drift of
-    the device meets all of them. A voided session is repeated, one that was throttled after the device has cooled down;
-    and at the end also every session whose core was slower than usual by the speed probe; what stays disturbed is kept
-    and says so. `shapes` binds free dimensions of inputs (unset batch: 1), for all models alike or one mapping a model.
+    """One measurement a model, in their order; `connection`: to the device of them all, or one for each. Each round
+    times every model once, in random order, so that a drift of the device meets all of them. A voided session is
+    repeated, one that was throttled after the device has cooled down; and at the end also every session whose core was
+    slower than usual by the speed probe; what stays disturbed is kept and says so. `shapes` binds free dimensions of
+    inputs (unset batch: 1), for all models alike or one mapping a model.
 
     `on_progress(done, total, note)` counts sessions.
     """
     if sessions < 1:
         raise BadInput(f"{sessions} sessions measure nothing. Ask for at least 1.")
     bound = one_a_model(shapes, len(models))
+    connections = list(connection) if isinstance(connection, Sequence) else [connection] * len(models)
+    if len(connections) != len(models):
+        raise BadInput(f"There are connections for {len(connections)} of {len(models)} models. Give one a model.")
     report = on_progress or (lambda done, total, note: None)
     order = random.Random(seed)
     taken: list[list[Session]] = [[] for _ in models]
     repeats = [0] * len(models)
     total = sessions * len(models)
     # a device that is always busy is measured busy, in at most twice the time; an emulated one is not worth any
-    spare = 0 if connection.device.emulated else max(MAX_REPEATS, total)
-    cools = True  # until it has been waited for in vain: it is then as cool as it gets here
+    spare = 0 if any(each.device.emulated for each in connections) else max(MAX_REPEATS, total)
+    hot: set[int] = set()  # those that were waited for in vain: the device is then as cool as it gets here
 
     def settle(index: int, repeats_left: int, done: int) -> Session:
         """The first undisturbed session, or the last of 1 + `repeats_left`."""
-        nonlocal cools
-        session = connection.time(models[index], shapes=bound[index], quick=quick)
+        session = connections[index].time(models[index], shapes=bound[index], quick=quick)
         for _ in range(repeats_left):
             if not session.voided:
                 break
             repeats[index] += 1
-            if session.throttled and cools:
-                cools = connection.cool(lambda waiting: report(done, total, waiting))
-            session = connection.time(models[index], shapes=bound[index], quick=quick)
+            if session.throttled and index not in hot:
+                cooled = connections[index].cool(lambda waiting: report(done, total, waiting))
+                hot.update(() if cooled else {index})
+            session = connections[index].time(models[index], shapes=bound[index], quick=quick)
         return session
 
     for round_ in range(sessions):
         for done, index in enumerate(order.sample(range(len(models)), len(models)), round_ * len(models)):
             report(done, total, f"timing {name(models[index])}")
             taken[index].append(settle(index, min(MAX_REPEATS, spare - sum(repeats)), done))
-    limit_ns = slow_from_ns(taken)
-    slow = slow_ones(taken, limit_ns)
+    limits_ns = limits_of(taken, [each.device for each in connections])
+    slow = slow_ones(taken, limits_ns)
     while slow and sum(repeats) < spare:
         order.shuffle(slow)
         for index, position in slow:
@@ -83,13 +87,13 @@ def measure(
             report(total - len(slow), total, f"timing {name(models[index])} again: the core was slow")
             repeats[index] += 1
             taken[index][position] = settle(index, min(MAX_REPEATS, spare - sum(repeats)), total - len(slow))
-        slow = slow_ones(taken, limit_ns)
-    for index, position in slow_ones(taken, limit_ns):
-        taken[index][position] = with_reason(taken[index][position], limit_ns)
+        slow = slow_ones(taken, limits_ns)
+    for index, position in slow_ones(taken, limits_ns):
+        taken[index][position] = with_reason(taken[index][position], limits_ns[index])
     report(total, total, "timed")
     return [
-        Measurement(tuple(every), connection.device, doubts_of(every, connection.device), repeated)
-        for every, repeated in zip(taken, repeats, strict=True)
+        Measurement(tuple(every), each.device, doubts_of(every, each.device), repeated)
+        for every, each, repeated in zip(taken, connections, repeats, strict=True)
     ]
 
 
@@ -107,13 +111,21 @@ def slow_from_ns(taken: Sequence[Sequence[Session]]) -> float:
     return MAX_SLOWDOWN * statistics.median(probes) if probes else math.inf
 
 
-def slow_ones(taken: Sequence[Sequence[Session]], limit_ns: float) -> list[tuple[int, int]]:
-    """(model, session) of those whose probe took longer than `limit_ns`."""
+def limits_of(taken: Sequence[Sequence[Session]], devices: Sequence[Device]) -> list[float]:
+    """For each model, `slow_from_ns` over all models of its device: other devices' cores are slower or faster."""
+    places = [(device.device_class, device.observed.get("host"), device.observed.get("serial")) for device in devices]
+    return [
+        slow_from_ns([every for every, other in zip(taken, places, strict=True) if other == place]) for place in places
+    ]
+
+
+def slow_ones(taken: Sequence[Sequence[Session]], limits_ns: Sequence[float]) -> list[tuple[int, int]]:
+    """(model, session) of those whose probe took longer than the model's limit."""
     return [
         (index, position)
         for index, every in enumerate(taken)
         for position, session in enumerate(every)
-        if session.probe_ns is not None and session.probe_ns > limit_ns
+        if session.probe_ns is not None and session.probe_ns > limits_ns[index]
     ]
 
 

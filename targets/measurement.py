@@ -168,16 +168,22 @@ class Ratio:
     quick: bool = False
 
 
+def incomparable(a: Measurement, b: Measurement) -> str:
+    """Why a ratio of the two would say nothing of models or runtimes; empty where it would."""
+    for part in ("device_class", "regime"):
+        if getattr(a.device, part) != getattr(b.device, part):
+            return f"The two were timed on different devices or regimes (their {part} differs); no ratio."
+    return ""
+
+
 def ratio(a: Measurement, b: Measurement, confidence: float = 0.99, *, across_devices: bool = False) -> Ratio:
     """time(A) / time(B) with a Welch interval on the logarithms of the sessions' medians.
 
     B is "faster" when the interval lies above 1, "slower" when below, else "inconclusive"; always so with fewer than
     two sessions on a side. `BadInput` when they were taken on different devices or regimes, unless that is asked for.
     """
-    if not across_devices:
-        for part in ("device_class", "regime"):
-            if getattr(a.device, part) != getattr(b.device, part):
-                raise BadInput(f"The two were timed on different devices or regimes (their {part} differs); no ratio.")
+    if not across_devices and (why := incomparable(a, b)):
+        raise BadInput(why)
     logs = [np.log([session.median_ns for session in side.sessions]) for side in (a, b)]
     centre = float(np.mean(logs[0]) - np.mean(logs[1]))
     quick = a.quick or b.quick

@@ -1,6 +1,7 @@
 """`cutback measure` and the A/A benchmark, as they are called."""
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import pytest
 
 from benchmarks import aa
 from pipeline.cli import main
+from pipeline.measure import compared
 from targets import selftest
 from targets.errors import BadInput
+from targets.measurement import Measurement, Session
 from targets.selftest import Tally
 from tests.targets.models import elementwise, saved
+from tests.targets.test_measurement import DEVICE
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +35,37 @@ def test_a_quick_comparison_says_so_at_every_number(model, capsys):
     assert "Latency, by the quick protocol" in out
     (verdict,) = [line for line in out.splitlines() if " against " in line]
     assert verdict.endswith("(quick)")
+
+
+def test_models_are_compared_across_runtimes_of_one_device(model, capsys):
+    """Two targets that are here wherever ONNX Runtime is; what stands for the device is the same."""
+    arguments = ["measure", str(model), str(model), "--quick", "--sessions", "2", "--target", "local", "--target"]
+    assert main([*arguments, "local-ort", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    pairs = [(str(model), target) for _ in range(2) for target in ("local", "local-ort")]
+    assert [(each["path"], each["target"]) for each in found["models"]] == pairs
+    assert [each["runtime"] for each in found["models"]] == ["onnxruntime", "ort"] * 2
+    assert [(each["path"], each["target"]) for each in found["ratios"]] == pairs[1:]
+    assert all(each["value"] > 0 and "because" not in each for each in found["ratios"])
+
+
+def test_no_ratio_is_given_where_regimes_differ_and_a_line_says_why(model, capsys):
+    arguments = ["measure", str(model), "--quick", "--sessions", "2", "--target", "local", "--target"]
+    assert main([*arguments, "local:regime=locked"]) == 0
+    out = capsys.readouterr().out
+    (verdict,) = [line for line in out.splitlines() if " against " in line]
+    assert f"{model} on local:regime=locked against {model} on local: " in verdict
+    assert "regime differs" in verdict
+    assert "onnxruntime" in out
+
+
+def test_different_devices_have_times_and_no_ratio():
+    sessions = (Session((100, 101), 10), Session((99, 100), 10))
+    here, there = (Measurement(sessions, replace(DEVICE, device_class={"cpu": cpu})) for cpu in ("one", "other"))
+    assert compared(here, here)["value"] == pytest.approx(1.0)
+    told = compared(here, there)
+    assert told["value"] is None
+    assert "device_class differs" in told["because"]
 
 
 def test_a_self_test_shows_its_claims_and_what_chance_allows(model, capsys):
@@ -59,6 +94,7 @@ def test_more_claims_than_chance_allows_are_status_1(model, capsys, monkeypatch)
     [
         (["a.onnx", "b.onnx", "--self-test"], "Give one"),
         (["a.onnx", "--repeat", "3"], "Add --self-test"),
+        (["a.onnx", "--self-test", "--target", "local", "--target", "local-ort"], "one target"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(arguments, says, capsys):

@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
         (
             "cutback measure net.onnx",
             "cutback measure net.onnx half.onnx --sessions 20 --json",
+            "cutback measure net.onnx --target local --target local-openvino",
             "cutback measure net.onnx --self-test --repeat 10 --quick",
         ),
     ),

@@ -13,9 +13,12 @@ from targets.errors import BadInput
 
 def measure_command(
     models: Annotated[
-        list[str], typer.Argument(metavar="A.onnx [B.onnx ...]", help="Networks; A is compared with each B.")
+        list[str],
+        typer.Argument(
+            metavar="A.onnx [B.onnx ...]", help="Networks; A on the first target is compared with the rest."
+        ),
     ],
-    target: options.TargetName = "local",
+    target: options.TargetNames = None,
     shape: options.Shapes = None,
     sessions: options.Sessions = 10,
     quick: options.Quick = False,
@@ -43,10 +46,13 @@ def measure_command(
 ) -> None:
     """Time networks on a device in fresh, interleaved sessions, and say which is faster only when that is certain."""
     shapes = options.parse_shapes(shape)
+    targets = target or ["local"]
     if self_test:
         if len(models) != 1:
             raise BadInput(f"--self-test measures one network against itself; {len(models)} were given. Give one.")
-        run_self_test(models[0], shapes, target, sessions, quick, repeat or 1, seed, json)
+        if len(targets) != 1:
+            raise BadInput(f"--self-test measures on one target; {len(targets)} were given. Give one.")
+        run_self_test(models[0], shapes, targets[0], sessions, quick, repeat or 1, seed, json)
         return
     if repeat is not None:
         raise BadInput("--repeat counts self-tests. Add --self-test, or ask for more --sessions.")
@@ -56,7 +62,7 @@ def measure_command(
         result = measure(
             models,
             shapes=shapes,
-            target=target,
+            target=targets,
             sessions=sessions,
             quick=quick,
             seed=seed,

@@ -28,6 +28,15 @@ Shapes = Annotated[
 TargetName = Annotated[
     str, typer.Option("--target", metavar="T", help="The device; see: cutback targets.", rich_help_panel="Measuring")
 ]
+TargetNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="T",
+        help="The device and runtime; repeat for more: every network on every target. [dim]local[/dim]",
+        rich_help_panel="Measuring",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Database = Annotated[
     str | None,

@@ -209,7 +209,9 @@ def print_profile(result: Mapping[str, Any]) -> None:
         )
         for kernel in kernels
     ]
-    out.print(table("Kernels", ("kernel", "op", "us", "share"), rows, left=2))
+    told = result["heldout"].get("kernels_told", True)
+    title = "Kernels" if told else "Kernels as the graph suggests them, times inferred from whole networks"
+    out.print(table(title, ("kernel", "op", "us", "share"), rows, left=2))
     stairs = [
         (escape(str(stair["title"])), ", ".join(map(str, stair["edges"]))) for stair in result.get("stairs") or ()
     ]
@@ -217,18 +219,20 @@ def print_profile(result: Mapping[str, Any]) -> None:
         out.print(table("Widths worth having: a channel more costs a step", ("group", "channels"), stairs, left=2))
     print_heldout(out, result.get("heldout"))
     print_borrowed(out, result.get("borrowed"))
+    print_doubts(out, result.get("doubts"))
 
 
 def print_heldout(out: Console, heldout: Mapping[str, Any] | None) -> None:
     """How good predictions were for cuts that were not learned from, and where they went wrong."""
     if not heldout:
         return
+    alone = "" if heldout.get("kernels_told", True) else ", from end-to-end times alone"
     for prefix, where in (("", "at right edges"), ("anywhere_", "at any widths")):
         plans = heldout.get(f"{prefix}plans") or 0
         found = [heldout.get(f"{prefix}{name}") for name in ("median_error", "p95_error")]
         if plans and all(isinstance(error, float) and not math.isnan(error) for error in found):
             off = [f"{error:.1%}" for error in found]
-            out.print(f"prediction of {plans} held-out cuts {where}: {off[0]} off (median), {off[1]} (95 %)")
+            out.print(f"prediction of {plans} held-out cuts {where}{alone}: {off[0]} off (median), {off[1]} (95 %)")
     for miss in heldout.get("misses") or ():
         out.print(
             f"  [dim]{escape(str(miss['site']))} ({escape(str(miss['op']))}): {miss['share']:.1%} of the whole off, "
@@ -250,6 +254,8 @@ def print_measurements(result: Mapping[str, Any]) -> None:
     rows = [
         (
             escape(str(model["path"])) + (QUICK if model.get("quick") else ""),
+            escape(str(model["target"])),
+            escape(str(model["runtime"])),
             number(model["median_ms"]),
             interval(model.get("low_ms"), model.get("high_ms")),
             number(model.get("p90_ms")),
@@ -258,12 +264,14 @@ def print_measurements(result: Mapping[str, Any]) -> None:
         for model in result["models"]
     ]
     title = "Latency, by the quick protocol" if result.get("quick") else "Latency"
-    out.print(table(title, ("network", "median ms", "99 % interval", "p90 ms", "p99 ms"), rows))
+    columns = ("network", "target", "runtime", "median ms", "99 % interval", "p90 ms", "p99 ms")
+    out.print(table(title, columns, rows, left=3))
+    several = len({model["target"] for model in result["models"]}) > 1
     first, *others = result["models"]
     for other, ratio in zip(others, result.get("ratios") or (), strict=True):
-        out.print(
-            f"{escape(str(other['path']))} against {escape(str(first['path']))}: {ratio_text(ratio)}", soft_wrap=True
-        )
+        said = ratio_text(ratio) if ratio.get("value") is not None else f"[yellow]{escape(ratio['because'])}[/yellow]"
+        sides = [f"{each['path']} on {each['target']}" if several else str(each["path"]) for each in (other, first)]
+        out.print(f"{escape(sides[0])} against {escape(sides[1])}: {said}", soft_wrap=True)
     for model in result["models"]:
         print_doubts(out, model.get("doubts"))
 

@@ -56,6 +56,13 @@ class Curve:
         fixed, slope = self.off if self.grain.off(width) else self.on
         return fixed + slope * self.grain.effective(width)
 
+    @property
+    def slower(self) -> float:
+        """The share of its time that it takes more off the step, in the middle of the widths that were measured."""
+        middle = (min(self.times) + max(self.times)) / 2
+        on, off = (fixed + slope * middle for fixed, slope in (self.on, self.off))
+        return off / max(on, 1e-12) - 1
+
 
 def find_curve(times: Mapping[int, float]) -> Curve:
     """The grain that explains measured `times` (width -> any unit) best, coarser ones only where they are worth it."""
@@ -99,8 +106,7 @@ def _believable(curve: Curve) -> bool:
     """A path is off the fast one only if it is slower."""
     if curve.grain.step == 1:
         return True
-    middle = (min(curve.times) + max(curve.times)) / 2
-    return sum(curve.off[k] * middle**k for k in (0, 1)) > sum(curve.on[k] * middle**k for k in (0, 1))
+    return curve.slower > 0
 
 
 def _worth(curve: Curve) -> tuple[float, int, int]:

@@ -30,7 +30,8 @@ class Miss:
 @dataclass(frozen=True)
 class HeldOut:
     """Relative errors of the prediction on plans that were left out of the fit: at right edges, and at any widths
-    (`anywhere_`). `misses`: where the largest errors come from."""
+    (`anywhere_`). `misses`: where the largest errors come from. `kernels_told`: False where predictions rest on
+    end-to-end times alone, and nobody can say which kernel was missed."""
 
     plans: int
     median_error: float
@@ -40,6 +41,7 @@ class HeldOut:
     anywhere_p95_error: float = float("nan")
     spread: tuple[float, float] = (float("nan"), float("nan"))
     misses: tuple[Miss, ...] = field(default=())
+    kernels_told: bool = True
 
 
 def held_out(
@@ -53,7 +55,7 @@ def held_out(
     plans = list(by_plan.values())
     if len(plans) < FEWEST:
         nan = float("nan")
-        return HeldOut(0, nan, nan)
+        return HeldOut(0, nan, nan, kernels_told=sites.told)
     errors: dict[bool, list[float]] = {True: [], False: []}
     missed: dict[str, list[float]] = {site.name: [] for site in sites.sites}
     whole = fit(sites, samples, known)
@@ -66,7 +68,7 @@ def held_out(
             edges = all(sample.channels[group] in counts for group, counts in candidates.items())
             errors[edges].append(model.predict_ns(sample.channels) / now.end_to_end_ns - 1)
             factor = now.end_to_end_ns / max(now.total_ns, 1e-9)
-            for site in sites.sites:
+            for site in sites.sites if sites.told else ():
                 expected = model.scale * model.table.cost(family_key(site.family), site.at(sample.channels))
                 missed[site.name].append(abs(expected - factor * now.sites_ns[site.name]) / now.end_to_end_ns)
     return HeldOut(
@@ -75,7 +77,8 @@ def held_out(
         len(errors[False]),
         *_summary(errors[False]),
         (_margin(errors[True]), _margin(errors[False])),
-        _misses(whole, missed),
+        _misses(whole, missed) if sites.told else (),
+        sites.told,
     )
 
 

@@ -10,15 +10,17 @@ from targets.profiles.key import KernelKey
 from targets.profiles.lines import WHOLE_ENGINE as WHOLE_ENGINE
 from targets.profiles.store import Row
 
-# A kernel alone; a site; the whole network. WHOLE_ENGINE: an engine in fresh processes, as a device took it by itself.
+# A kernel alone; a site; the whole network; a kernel alone, several times over, as one network. WHOLE_ENGINE: an engine
+# in fresh processes, as a device took it by itself.
 STAIRCASE, IN_NETWORK, END_TO_END = "staircase", "in network", "end to end"
+STAIRCASE_END_TO_END = "staircase, end to end"
 
 
 OF_A_FLEET = ("worker", "tag", "host", "serial", "began_s", "ended_s")
 
 
 def key_of(connection: Connection, op: Mapping[str, Any], place: str) -> KernelKey:
-    """`place`: STAIRCASE, IN_NETWORK or END_TO_END."""
+    """`place`: STAIRCASE, IN_NETWORK, END_TO_END or STAIRCASE_END_TO_END."""
     device = connection.device
     method = {"timing": timing.VERSION, "turns": pairing.VERSION, "place": place}
     precise = {**op, "precision": "fp32"}  # what is profiled is the network as it is given; widths are chosen by it

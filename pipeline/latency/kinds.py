@@ -60,16 +60,22 @@ def sweeps_of(model: Model, sites: SiteMap) -> dict[Kind, Sweep]:
 def settled(model: Model, sites: SiteMap, curves: Curves) -> dict[Kind, Curve]:
     """The curves, a grain of its own only where it is worth it; input sides and output sides each have their usual
     one."""
-    flops = flops_of(model, sites)
-    weights = dict.fromkeys(curves, 0.0)
-    for site in sites.sites:
-        for sweep in _sweeps(model, site):
-            if sweep is not None and kind_of(sweep) in weights:
-                weights[kind_of(sweep)] += flops[site.name]
+    weights = weights_of(model, sites, list(curves))
     found: dict[Kind, Curve] = {}
     for side in ("in", "out", "both"):
         found |= settle({kind: curve for kind, curve in curves.items() if kind.side == side}, weights)
     return found
+
+
+def weights_of(model: Model, sites: SiteMap, kinds: Sequence[Kind]) -> dict[Kind, float]:
+    """Multiply-adds of all kernels of each kind."""
+    flops = flops_of(model, sites)
+    weights = dict.fromkeys(kinds, 0.0)
+    for site in sites.sites:
+        for sweep in _sweeps(model, site):
+            if sweep is not None and kind_of(sweep) in weights:
+                weights[kind_of(sweep)] += flops[site.name]
+    return weights
 
 
 def with_grains(model: Model, sites: SiteMap, curves: Curves) -> SiteMap:
@@ -93,6 +99,16 @@ def with_grains(model: Model, sites: SiteMap, curves: Curves) -> SiteMap:
             for site in sites.sites
         ),
     )
+
+
+def with_slow_paths(model: Model, sites: SiteMap, curves: Curves) -> SiteMap:
+    """Sites that know their work, with how much slower each width is off the step."""
+
+    def slower(site: Site) -> tuple[float, ...]:
+        return tuple(max(curve.slower, 0.0) for curve in curves_of(model, site, curves))
+
+    found = (replace(s, work=s.work._replace(slower=slower(s))) if s.work else s for s in sites.sites)
+    return replace(sites, sites=tuple(found))
 
 
 def curves_of(model: Model, site: Site, curves: Curves) -> tuple[Curve, ...]:

@@ -12,6 +12,7 @@ from pipeline.allocation.problem import CostTable
 from pipeline.latency.samples import Known
 from pipeline.latency.sites import SiteMap
 from pipeline.latency.table import KernelTable, Sample, family_key, table_from
+from pipeline.latency.whole import fit_whole
 
 FEWEST_FOR_LINE = 6
 MOST_OVERHEAD_NS = 5e3  # of profiling, a kernel; more was never seen, and more would eat small kernels whole
@@ -114,6 +115,8 @@ class _Line(NamedTuple):
 
 def _fit(sites: SiteMap, samples: Sequence[Sample], even: Sequence[Sample], known: Known) -> LatencyModel:
     """`samples` as they were taken, `even` as they would have been at one speed."""
+    if not sites.told:
+        return LatencyModel(sites, tuple(samples), fit_whole(sites, even), 1.0, 0.0)
     line = _line(even)
     level = float(np.median([sample.gauge_ns for sample in samples]))
 

@@ -1,7 +1,8 @@
 """Fill the kernel table: cut the network at candidate widths, run it on the device, read every kernel in place.
 
 One build gives a sample for every kernel, with its real neighbours and caches. Every sample is a row of the profile
-database; a plan whose rows are all there is not built again.
+database; a plan whose rows are all there is not built again. Where the runtime tells no kernel times, a build gives
+its end-to-end time alone, and what kernels take is inferred from many of them (`whole`).
 """
 
 import uuid
@@ -18,8 +19,9 @@ from pipeline.graph.rewrite import rewritten
 from pipeline.latency.candidates import Candidates, find_candidates
 from pipeline.latency.collecting import collect
 from pipeline.latency.design import design
+from pipeline.latency.few_widths import find_few_curves
 from pipeline.latency.heldout import FEWEST, HeldOut, held_out, spread_of
-from pipeline.latency.kinds import settled, sweeps_of, with_grains
+from pipeline.latency.kinds import settled, sweeps_of, weights_of, with_grains, with_slow_paths
 from pipeline.latency.predict import LatencyModel, fit
 from pipeline.latency.samples import (
     Known,
@@ -32,10 +34,10 @@ from pipeline.latency.samples import (
 )
 from pipeline.latency.sites import SiteMap, sites_of
 from pipeline.latency.stairs import Staircase, find_curves
+from pipeline.latency.suggested import suggested_sites
 from pipeline.latency.table import Sample, family_key
 from targets.connection import Connection
 from targets.device import refuse_emulated
-from targets.errors import TargetError
 from targets.profiles.store import Profiles
 
 Progress = Callable[[int, int, str], None]
@@ -59,6 +61,17 @@ class NetworkProfile:
     reused: int
     base_kernels: tuple[Mapping[str, Any], ...] = field(default=())
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What everything that comes of it has to say."""
+        if self.latency.sites.told:
+            return ()
+        doubt = (
+            "the runtime tells no kernel times: widths were chosen, and latency predicted, from end-to-end times of "
+            f"{len(self.latency.samples)} whole networks alone; what single kernels take is inferred, not measured"
+        )
+        return (doubt,)
+
 
 def profile_network(
     model: Model,
@@ -74,26 +87,23 @@ def profile_network(
     others: Sequence[Connection] = (),
 ) -> NetworkProfile:
     """Sites, staircases, candidate widths, samples in place and the fitted latency model. `others`: connections to more
-    devices of the same kind, which measure plans too. `TargetError` where the runtime tells no kernel times, `BadInput`
-    where the device is emulated."""
+    devices of the same kind, which measure plans too. `BadInput` where the device is emulated."""
     refuse_emulated(connection.device, connection.target.name)
     session_id = uuid.uuid4().hex
     uncut = rewritten(model) if rewrite else model
-    found = profile_model(uncut, connection, "uncut", runs=STRUCTURE_RUNS).kernels
-    if not found:
-        stack = connection.device.stack
-        raise TargetError(
-            f"{stack['runtime']} ({stack['provider']}) tells no kernel times, so which widths are fast on it cannot be "
-            "known. Choose widths on another runtime of the same device, and compare on this one: cutback measure."
-        )
-    plain_sites = sites_of(uncut, channels, found)
-    swept = find_curves(sweeps_of(uncut, plain_sites), connection, store, session_id, on_progress)
+    plain_sites = _sites(uncut, channels, connection)
+    sweeps = sweeps_of(uncut, plain_sites)
+    if plain_sites.told:
+        swept = find_curves(sweeps, connection, store, session_id, on_progress)
+    else:
+        weights = weights_of(uncut, plain_sites, list(sweeps))
+        swept = find_few_curves(sweeps, weights, connection, store, session_id, on_progress)
     curves = settled(uncut, plain_sites, swept)
-    sites = with_grains(uncut, plain_sites, curves)
+    sites = with_slow_paths(uncut, with_grains(uncut, plain_sites, curves), curves)
     offered = find_candidates(uncut, channels, sites, groups, curves)
     space = PlanSpace(tuple(groups), offered, constants, rewrite)
     full = {group.id: group.channels for group in channels.groups}
-    known = known_kernels(sites, space, connection, store) if store else {}
+    known = known_kernels(sites, space, connection, store) if store and sites.told else {}
     plans = [full, *design(channels, groups, offered, seed)]
 
     def wanted_after(uncut: Sample) -> int:
@@ -117,8 +127,18 @@ def profile_network(
     kernels = tuple(
         {"name": site.name, "op": "+".join(site.family["ops"]), "us": samples[0].sites_ns[site.name] / 1e3}
         for site in sites.sites
+        if sites.told
     )
     return NetworkProfile(latency, candidates, heldout, built, len(samples) - built, kernels)
+
+
+def _sites(uncut: Model, channels: Channels, connection: Connection) -> SiteMap:
+    """As the runtime tells its kernels; where it tells none, as the graph suggests."""
+    if connection.facts.join is not None:
+        kernels = profile_model(uncut, connection, "uncut", runs=STRUCTURE_RUNS).kernels
+        if kernels:
+            return sites_of(uncut, channels, kernels)
+    return suggested_sites(uncut, channels)
 
 
 def _known_share(sites: SiteMap, uncut: Sample, known: Known) -> float:

@@ -1,12 +1,16 @@
 """One plan in place: cut to its widths, built, profiled and recorded; or read back from the database."""
 
+import hashlib
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
 
 from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.couple import Channels
@@ -23,6 +27,7 @@ from targets.profiles.key import KernelKey, digest_of
 from targets.profiles.store import Profiles, Row
 
 RUNS = 24
+FLOATING = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)  # times do not read them
 MOST_COMBINATIONS = 64  # of widths of one family that are asked for in the database
 
 Known = Mapping[str, Mapping[tuple[int, ...], float]]  # family -> widths -> time in gauges
@@ -51,6 +56,14 @@ def sample_plan(
 ) -> Sample:
     """Cut to `plan`, build, profile, record."""
     profile = profile_model(cut_to(model, channels, plan, space.constants, rewrite=space.rewrite), connection, "plan")
+    gauge_ns = fastest(profile.gauge_ns) if profile.gauge_ns else 0.0
+    level = gauge_ns or 1.0
+    end_to_end_ns = level * in_gauges(profile.end_to_end.samples_ns, profile.gauge_ns)
+    if not sites.told:
+        if store:
+            key, session = _graph_key(model, plan, space, connection), f"{session_id}-{digest_of(dict(plan))[:12]}"
+            store.add([Row(key, profile.end_to_end.samples_ns, session, 0, observed_in(profile))])
+        return Sample(dict(plan), {}, {}, end_to_end_ns, gauge_ns)
     times = sites.gather(profile.kernels)
     if store:
         session = f"{session_id}-{digest_of(dict(plan))[:12]}"
@@ -68,13 +81,11 @@ def sample_plan(
         ]
         ends = Row(_plan_key(model, plan, space, connection), profile.end_to_end.samples_ns, session, 0, observed)
         store.add([*rows, ends])
-    gauge_ns = fastest(profile.gauge_ns) if profile.gauge_ns else 0.0
-    level = gauge_ns or 1.0
     return Sample(
         dict(plan),
         {name: level * time.level(profile) for name, time in times.items()},
         {name: time.kernels for name, time in times.items()},
-        level * in_gauges(profile.end_to_end.samples_ns, profile.gauge_ns),
+        end_to_end_ns,
         gauge_ns,
     )
 
@@ -107,8 +118,9 @@ def known_sample(
 ) -> Sample | None:
     """The plan's sample from the database, or None where a row is missing. What was taken at different speeds of the
     device is brought to that of the end-to-end rows."""
-    keys = {site.name: _site_key(site, site.at(plan), space, connection).digest for site in sites.sites}
-    ends = _plan_key(model, plan, space, connection).digest
+    own = sites.sites if sites.told else ()
+    keys = {site.name: _site_key(site, site.at(plan), space, connection).digest for site in own}
+    ends = (_plan_key if sites.told else _graph_key)(model, plan, space, connection).digest
     rows = store.find([*keys.values(), ends])
     if any(not rows.get(digest) for digest in (*keys.values(), ends)):
         return None
@@ -168,3 +180,22 @@ def _plan_key(model: Model, plan: Mapping[str, int], space: PlanSpace, connectio
     shape = {"nodes": [[node.op_type, *node.output] for node in model.proto.graph.node], "bound": dict(model.bound)}
     network = digest_of({**shape, "plan": dict(plan), "constants": space.constants, "rewrite": space.rewrite})
     return key_of(connection, {"network": network}, END_TO_END)
+
+
+def _graph_key(model: Model, plan: Mapping[str, int], space: PlanSpace, connection: Connection) -> KernelKey:
+    """Of all that the network's time depends on. Where kernels are told their own keys say that; here nothing else
+    does."""
+    graph = model.proto.graph
+    shape = {
+        "nodes": [hashlib.sha256(node.SerializeToString(deterministic=True)).hexdigest() for node in graph.node],
+        "initialisers": [_shape_of(tensor) for tensor in graph.initializer],
+        "bound": dict(model.bound),
+    }
+    cut = {"plan": dict(plan), "constants": space.constants, "rewrite": space.rewrite}
+    return key_of(connection, {"graph": digest_of({**shape, **cut})}, END_TO_END)
+
+
+def _shape_of(tensor: onnx.TensorProto) -> list[Any]:
+    """Name, type and sizes; of integers, which may count or choose, the values too."""
+    values = [] if tensor.data_type in FLOATING else numpy_helper.to_array(tensor).tolist()
+    return [tensor.name, tensor.data_type, list(tensor.dims), values]

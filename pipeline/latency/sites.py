@@ -6,7 +6,7 @@ site, layout changes of its output included, so the sites' times always add up t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 from onnx import helper
@@ -21,11 +21,24 @@ from targets.kernels import Kernel, Profile, in_gauges
 LINEAR = ("Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul")
 
 
+class Work(NamedTuple):
+    """What a site does on paper. `macs`: multiply-adds, `weights`: elements, both for each unit of the product of its
+    widths. `reads`: elements for each unit of its first width; `makes`: and of its last one. `slower`: for each width
+    the share of its time that it takes more off the step, as its kind showed by itself; empty where it was not swept.
+    """
+
+    macs: float
+    weights: float
+    reads: float
+    makes: float
+    slower: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Site:
     """`family`: all that the time depends on besides widths. `widths`: input and output side of a linear kernel, the
     output side alone of any other; equal sides of a grouped convolution (depthwise) count once. `linear`: the node that
-    multiplies, or None. `grains`: of each width, once they are known.
+    multiplies, or None. `grains`: of each width, once they are known. `work`: where the runtime tells no times.
     """
 
     name: str
@@ -34,6 +47,7 @@ class Site:
     nodes: frozenset[str]
     linear: str | None
     grains: tuple[Grain, ...] = ()
+    work: Work | None = None
 
     def at(self, channels: Mapping[str, int]) -> tuple[int, ...]:
         """The site's widths under a plan (group id -> channels kept)."""
@@ -60,11 +74,13 @@ class SiteTime:
 
 @dataclass(frozen=True, eq=False)
 class SiteMap:
-    """All sites of a network, and which one owns each node."""
+    """All sites of a network, and which one owns each node. `told`: by a runtime; else the graph suggests them, they
+    know their work on paper, and only whole networks are timed."""
 
     sites: tuple[Site, ...]
     owner: Mapping[str, str]
     maker: Mapping[str, str]
+    told: bool = True
 
     def gather(self, kernels: Sequence[Kernel]) -> dict[str, "SiteTime"]:
         """Per site, the kernels that belong there; a site that none belongs to took no time."""

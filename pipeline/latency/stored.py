@@ -11,7 +11,7 @@ from pipeline.latency.grain import Grain
 from pipeline.latency.heldout import HeldOut, Miss, spread_of
 from pipeline.latency.predict import fit
 from pipeline.latency.profiling import NetworkProfile
-from pipeline.latency.sites import Site, SiteMap
+from pipeline.latency.sites import Site, SiteMap, Work
 from pipeline.latency.stairs import Staircase
 from pipeline.latency.table import Sample
 
@@ -27,9 +27,11 @@ def to_json(profile: NetworkProfile) -> dict[str, Any]:
                 "nodes": sorted(site.nodes),
                 "linear": site.linear,
                 "grains": [[grain.step, grain.block] for grain in site.grains],
+                "work": site.work._asdict() if site.work else None,
             }
             for site in profile.latency.sites.sites
         ],
+        "told": profile.latency.sites.told,
         "samples": [
             {
                 "channels": dict(s.channels),
@@ -66,6 +68,7 @@ def from_json(data: Mapping[str, Any], model: Model) -> NetworkProfile:
             frozenset(entry["nodes"]),
             entry["linear"],
             tuple(Grain(*grain) for grain in entry["grains"]),
+            Work(**{**entry["work"], "slower": tuple(entry["work"]["slower"])}) if entry["work"] else None,
         )
         for entry in data["sites"]
     )
@@ -84,7 +87,7 @@ def from_json(data: Mapping[str, Any], model: Model) -> NetworkProfile:
     )  # fmt: skip
     return NetworkProfile(
         replace(
-            fit(SiteMap(sites, owner, maker), samples, known),
+            fit(SiteMap(sites, owner, maker, data["told"]), samples, known),
             spread=spread_of(heldout),
             candidates=candidates.channels,
         ),

@@ -48,7 +48,7 @@ class KernelTable:
     samples: Mapping[str, Mapping[Widths, tuple[float, ...]]]
     grains: Mapping[str, tuple[Grain, ...]] = field(default_factory=dict)
     _medians: dict[tuple[str, Widths], float] = field(default_factory=dict)
-    _laws: dict[str, tuple[Law, dict[Regime, Law]] | None] = field(default_factory=dict)
+    _laws: dict[str, tuple[Law, Mapping[Regime, Law]] | None] = field(default_factory=dict)
 
     def cost(self, family: str, widths: Widths) -> float:
         """ns. A site that reads or makes nothing costs what was seen there, else nothing."""
@@ -87,7 +87,7 @@ class KernelTable:
 class Sample:
     """One plan, built and profiled: its sites' times and numbers of kernels, and its end-to-end time in the same
     turns. Times in ns at `gauge_ns`, as the runtime's profiler gave them: with what profiling adds to every kernel.
-    `gauge_ns`: the gauge's time then; 0 where no gauge ran."""
+    `gauge_ns`: the gauge's time then; 0 where no gauge ran. No sites where the runtime tells no kernel times."""
 
     channels: Mapping[str, int]
     sites_ns: Mapping[str, float]

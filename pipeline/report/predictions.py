@@ -105,11 +105,12 @@ def heldout(report: Report) -> str:
     """How well latency is predicted for cuts that were not learned from: a sentence for each kind of width."""
     found = read(report, "latency", "heldout")
     said = []
+    alone = ", from end-to-end times alone," if read(found, "kernels_told") is False else ""
     for prefix, where in (("", "at right edges"), ("anywhere_", "at any widths")):
         median = read(found, f"{prefix}median_error")
         if as_float(median) is not None:
             said.append(
-                f"On {words(read(found, f'{prefix}plans'))} held-out cuts {where} the prediction was off by "
+                f"On {words(read(found, f'{prefix}plans'))} held-out cuts {where} the prediction{alone} was off by "
                 f"{share(median)} at the median and {share(read(found, f'{prefix}p95_error'))} at the 95th percentile."
             )
     return " ".join(said)

@@ -257,4 +257,5 @@ def _doubts(job: Job, outcome: Outcome) -> list[str]:
         if cut.closed
     ]
     quick = ["timed in quick mode"] if job.recipe.quick else []
-    return [*proof, *closed, *timed, *outcome.base.doubts, *outcome.built.doubts, *quick]
+    profiled = outcome.profile.doubts if outcome.profile else ()
+    return [*profiled, *proof, *closed, *timed, *outcome.base.doubts, *outcome.built.doubts, *quick]

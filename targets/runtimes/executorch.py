@@ -100,7 +100,11 @@ class Program(Loaded):
         tensors = self._tensors(random_feeds(self._inputs, shapes))
         self._execute(tensors)
         execute = self._method.execute
-        return lambda: execute(tensors)
+
+        def run(held: tuple[Any, ...] = self._held) -> object:  # which has to live as long as this does
+            return execute(tensors)
+
+        return run
 
     def _tensors(self, feeds: Tensors) -> list[Any]:
         return [self._torch.from_numpy(feeds[spec["name"]].copy()) for spec in self._inputs]

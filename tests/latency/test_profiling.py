@@ -13,9 +13,8 @@ from pipeline.latency.design import design
 from pipeline.latency.profiling import FEWEST_PLANS_KNOWN, cut_to, profile_network
 from pipeline.latency.sites import sites_of
 from pipeline.latency.table import family_key
-from targets.connection import Connection, connect
-from targets.errors import BadInput, TargetError
-from targets.target import find_target
+from targets.connection import Connection
+from targets.errors import BadInput
 from tests.latency.conftest import WIDTH, Profiled
 from tests.latency.networks import residual, square_skip
 
@@ -141,14 +140,3 @@ def test_an_emulated_device_is_refused_before_anything_is_timed(
     channels = couple(model)
     with pytest.raises(BadInput, match=r"^local is emulated[^\n]*on the device itself[^\n]*$"):
         profile_network(model, channels, channels.free, connection, None)
-
-
-def test_a_runtime_that_tells_no_kernel_times_is_refused_and_says_what_to_do() -> None:
-    """A provider that takes no nodes is in every package for Linux; of providers nobody tells kernels apart."""
-    model = residual(WIDTH)
-    channels = couple(model)
-    with (
-        connect(find_target("local:provider=AzureExecutionProvider")) as other,
-        pytest.raises(TargetError, match=r"AzureExecutionProvider\) tells no kernel times.*cutback measure"),
-    ):
-        profile_network(model, channels, channels.free, other, None)

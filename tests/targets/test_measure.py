@@ -48,6 +48,27 @@ def test_every_round_times_every_model_once_in_an_order_drawn_by_the_seed() -> N
     assert again.asked == device.asked
 
 
+def test_every_model_is_timed_on_its_own_connection_and_keeps_its_device() -> None:
+    other = replace(DEVICE, device_class={"cpu": "other"})
+    here, there = Scripted(), Scripted()
+    there.device = other
+    connections = [here.as_connection(), there.as_connection()]
+    found = measure([Path("a"), Path("b")], connections, sessions=3)
+    assert (here.asked, there.asked) == (["a"] * 3, ["b"] * 3)
+    assert [each.device for each in found] == [DEVICE, other]
+    with pytest.raises(BadInput, match="connections for 1 of 2"):
+        measure([Path("a"), Path("b")], connections[:1])
+
+
+def test_a_slower_device_is_not_taken_for_a_disturbed_one() -> None:
+    """Its probe is slow in all sessions: each device has a limit of its own."""
+    fast, slow = (Scripted([Session((100,), 10, probes_ns=(probe,))] * 4) for probe in (100, 300))
+    slow.device = replace(DEVICE, device_class={"cpu": "other"})
+    found = measure([Path("a"), Path("b")], [fast.as_connection(), slow.as_connection()], sessions=4)
+    assert [each.repeats for each in found] == [0, 0]
+    assert all(not session.voided for each in found for session in each.sessions)
+
+
 def test_a_disturbed_session_is_repeated() -> None:
     (found,) = measure([Path("a")], Scripted([VOID, VOID, GOOD]).as_connection(), sessions=1)
     assert found.sessions == (GOOD,)
