@@ -35,10 +35,10 @@ class Target:
     address: str = ""
     config: str = ""
     python: str = ""
-    binary: str = ""
     folder: str = ""
     cores: str = ""
     tag: str = ""
+    binary: str = ""
 
     def __post_init__(self) -> None:
         if has_password(self.address):

@@ -4,6 +4,7 @@ stand-ins for these programs (see `tests.targets.phone_programs`)."""
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,6 +192,21 @@ def test_a_throttled_phone_voids_the_session(by_onnxruntime: Connection, phone: 
         phone.heat(0)
     assert session.voided == ("Android throttled for heat: its thermal status was moderate.",)
     assert session.throttled == session.voided
+
+
+@pytest.mark.slow
+def test_a_throttled_phone_is_waited_for(by_onnxruntime: Connection, phone: Phone) -> None:
+    looked = phone.commands.count(whole(snapshot.SCRIPT))
+
+    def cool_down() -> None:  # once it was looked at twice
+        while phone.commands.count(whole(snapshot.SCRIPT)) < looked + 2:
+            time.sleep(0.05)
+        phone.heat(0)
+
+    phone.heat(1)
+    cooled = later(cool_down, 0.0)
+    assert by_onnxruntime.cool()
+    cooled.join()
 
 
 @pytest.mark.slow
