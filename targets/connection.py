@@ -1,7 +1,6 @@
 """Connection: the one way in which everything above uses a device."""
 
 import contextlib
-import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 from targets import answers
 from targets.channel import Event, digest
 from targets.conditions.regimes import check_regime, regime_doubts
+from targets.copies import Copies, Lower
 from targets.device import Device
 from targets.errors import BadInput, CutbackError, LinkLost, TargetError
 from targets.feeds import write_tensors
-from targets.fitting import fitted, inputs_of, outputs_of, weights_beside
+from targets.fitting import inputs_of, outputs_of, weights_beside
 from targets.foreign_json import shown
-from targets.gauge import write_gauge
 from targets.kernels import Kernel, Profile, join_kernels
 from targets.measurement import Session
 from targets.outputs import read_outputs
@@ -33,17 +32,12 @@ from targets.transports import open_link
 SILENCE_S = 180.0
 SILENCE_S_PER_MB = 2.0
 
-GAUGE = "gauge.onnx"
-
 MOST_OUTPUT_BYTES = 1 << 30  # of one run
 MOST_GRAPH_BYTES = 64 << 20  # of what a profile brings back beside the weights, which may have grown by a cast or two
 MOST_TOLD = 200  # characters of a name that another host gave itself
 
-MOST_COPIES = 8  # of models rewritten for the runtime; a profile cuts a network some dozens of times
-
 Found = TypeVar("Found")
 Tell = Callable[[str], None]
-Lower = Callable[[Path, Path], None]  # (ONNX without free dimensions, output): what the runtime loads instead
 
 
 def silent(line: str) -> None:
@@ -76,14 +70,11 @@ class Connection:
     def __init__(self, target: Target, at_end: contextlib.ExitStack, lower: Lower | None, tell: Tell) -> None:
         """`at_end`: what is done when the connection ends."""
         self.target = target
-        self._at_end = at_end
-        self._lower = lower
+        self._copies = Copies(target.runtime, lower, at_end)
         self._tell = tell
         self.place, self.repeated = "", 0  # of a fleet: which device is at the request, how many died over it
         self._observed: Mapping[str, Any] = {}  # of the device that answered last, where it is not always the same
         self._ended = threading.Event()
-        self._gauge_file: Path | None = None
-        self._copies: dict[tuple[Any, ...], tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
         self._outputs: tuple[object, list[str] | None] = (None, None)  # of the last model that was run
         facts_of(target.runtime)
         self._line = at_end.enter_context(contextlib.ExitStack())
@@ -210,7 +201,7 @@ class Connection:
 
             def work() -> answers.Profiled:
                 made = f"{self._link.folder}/graph.onnx"
-                sent = {"model": self._put(model, shapes), "gauge": self._gauge()}
+                sent = {"model": self._put(model, shapes), "gauge": self._put(self._copies.gauge(), None)}
                 asked = {"shapes": plain(shapes), "runs": runs, "graph": made, "kernels_only": kernels_only}
                 told = self._ask("profile", {**sent, **asked}, limit_s(path))
                 with self._understood():
@@ -247,20 +238,8 @@ class Connection:
         """The model on the device, as the runtime there reads it."""
         if isinstance(model, Engine):
             return self._link.put(model.path)
-        path = Path(model)
         bound = plain(shapes) if self._binds(model) else None
-        key = (path.absolute(), path.stat().st_mtime_ns, json.dumps(bound, sort_keys=True))
-        if key not in self._copies:
-            while len(self._copies) >= MOST_COPIES:
-                self._copies.pop(next(iter(self._copies)))[1].cleanup()
-            folder = tempfile.TemporaryDirectory(prefix="cutback-fitted-")
-            self._at_end.enter_context(folder)  # where it was not cleaned up before
-            copy = fitted(path, self._reads, self.target.runtime, bound, Path(folder.name))
-            if bound is not None and self._lower is not None:
-                given, copy = copy, Path(folder.name, f"{path.stem}{self.engine_suffix}")
-                self._lower(given, copy)
-            self._copies[key] = (copy, folder)
-        return self._link.put(self._copies[key][0])
+        return self._link.put(self._copies.find(Path(model), self._reads, bound))
 
     def _outputs_of(self, model: Engine | Path) -> list[str] | None:
         """What an ONNX file calls its outputs; None for an engine, which only its runtime reads."""
@@ -271,13 +250,6 @@ class Connection:
         if self._outputs[0] != key:
             self._outputs = (key, outputs_of(path))
         return self._outputs[1]
-
-    def _gauge(self) -> str:
-        """The gauge's path on the device; written once a connection."""
-        if self._gauge_file is None:
-            folder = self._at_end.enter_context(tempfile.TemporaryDirectory(prefix="cutback-gauge-"))
-            self._gauge_file = write_gauge(Path(folder, GAUGE))
-        return self._put(self._gauge_file, None)
 
     def _open(self) -> Device:
         """A new link in place of the present one, and the device at its other end."""

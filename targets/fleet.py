@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from targets.connection import Connection, Lower, Tell, connect, silent
+from targets.connection import Connection, Tell, connect, silent
+from targets.copies import Lower
 from targets.errors import BadInput, LinkLost, TargetError
 from targets.profiles.key import differences
 from targets.protocol import one_line

@@ -3,8 +3,9 @@
 import importlib
 from contextlib import AbstractContextManager
 
-from targets.connection import Connection, Lower, Tell, silent
+from targets.connection import Connection, Tell, silent
 from targets.connection import connect as connect_to
+from targets.copies import Lower
 from targets.target import Target
 
 LOWERINGS = {  # runtime -> module with `lower(model, output)`; imported when a model is sent

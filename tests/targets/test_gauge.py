@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from targets.connection import GAUGE, Connection, connect
+from targets.connection import Connection, connect
+from targets.copies import GAUGE
 from targets.gauge import NARROW, SIDE, WIDE, write_gauge
 from targets.pairing import GAUGE_RUNS
 from targets.target import Target
