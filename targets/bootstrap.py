@@ -64,11 +64,19 @@ def home(path):
         raise OSError(2, "there is no such home folder", path)
     return found
 
-def ours(folder):
+def refuse(folder):
+    raise OSError(1, "others may write to it, or it is not yours (chmod 700)", folder)
+
+def private(root, folder):
+    os.makedirs(root, 0o700, exist_ok=True)
+    found = os.stat(root)
+    if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:  # else everybody's entries are their own
+        refuse(root)
     os.makedirs(folder, 0o700, exist_ok=True)
     found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise OSError(1, "others may write to it, or it is not yours (chmod 700)", folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        refuse(folder)
+    os.chmod(folder, 0o700)
 
 def main():
     signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
@@ -81,8 +89,7 @@ def main():
     root = os.path.realpath(home(asked["root"] or os.path.join(cache, "cutback")))
     folder = os.path.join(root, "agents")
     path = os.path.join(folder, asked["sha256"] + ".pyz")
-    for each in (root, folder):
-        ours(each)
+    private(root, folder)
     if not (os.path.isfile(path) and digest(path) == asked["sha256"]):
         say(have=False)
         part = "{}.{}.part".format(path, os.urandom(8).hex())

@@ -168,6 +168,19 @@ def test_a_folder_that_others_may_write_to_is_refused_and_left_as_it_is(agent: b
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_like_tmp_is_taken_unless_somebody_was_there_first(agent: bytes, tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with Device() as device:
+        assert "result" in device.become(agent, tmp_path)
+    assert (tmp_path / "agents").stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(tmp_path / "agents")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "agents").symlink_to(tmp_path / "elsewhere")
+    with Device() as device:
+        assert "it is not yours" in device.ask(agent, tmp_path)["error"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 @pytest.mark.parametrize("mask", [0o000, 0o777, 0o022])
 def test_its_folders_are_for_its_user_alone_whatever_the_umask(agent: bytes, tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
