@@ -56,6 +56,10 @@ def write(path: Path, names: Sequence[str], main: str) -> None:
         stream.write(SHEBANG)
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in names:
-                archive.writestr(zipfile.ZipInfo(f"targets/{name}", EPOCH), (root / name).read_bytes())
-            archive.writestr(zipfile.ZipInfo("__main__.py", EPOCH), main)
+                add(archive, f"targets/{name}", (root / name).read_bytes())
+            add(archive, "__main__.py", main.encode())
     path.chmod(0o755)
+
+
+def add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)

@@ -22,9 +22,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 PASSWORD = re.compile(r"(\w+://)?[^@:/,=]*:(?!//)[^@,]*@")
 NO_PASSWORDS = "an address holds no password, since it is shown wherever the target is named. Use a key instead"
 
-TEXTS = ("address", "config", "tag", "python", "folder")
+TEXTS = ("address", "config", "tag", "python", "binary", "folder")
 FIELDS = (
-    "transport", "address", "config", "tag", "runtime", "precision", "threads", "cores", "regime", "python", "folder",
+    "transport", "address", "config", "tag", "runtime", "precision", "threads", "cores", "regime", "python", "binary",
+    "folder",
 )  # fmt: skip
 
 # The targets that are always there: name -> the runtime that each uses here.

@@ -18,7 +18,9 @@ from targets.host import HEARTBEAT_S, Host
 from targets.protocol import Lines, one_line
 
 # A worker starts from these and nothing else: a stray OMP_* or ORT_* of the user's shell would change the timings.
-KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+KEPT_VARIABLES = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
 SET_VARIABLES = {"ORT_DISABLE_TELEMETRY": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 
 

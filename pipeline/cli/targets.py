@@ -76,7 +76,7 @@ def show_targets(json: bool) -> None:
 def add_command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, - and _.")],
-    transport: Annotated[str | None, typer.Option(metavar="T", help="How it is reached: local, ssh or dask.")] = None,
+    transport: Annotated[str | None, typer.Option(metavar="T", help="By which way: local, ssh, adb or dask.")] = None,
     address: Annotated[
         str | None, typer.Option(metavar="A", help="Where it is found, such as me@board, or a host of your ssh config.")
     ] = None,
@@ -100,6 +100,10 @@ def add_command(
         str | None,
         typer.Option(metavar="PATH", help="The interpreter there that has the runtime, in quotes where it has a ~."),
     ] = None,
+    binary: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Of a phone without Python: the runtime's own benchmark, here or there."),
+    ] = None,
     folder: Annotated[
         str | None, typer.Option(metavar="PATH", help="Where cutback keeps its files there; else its user's cache.")
     ] = None,
@@ -117,7 +121,7 @@ def add_command(
     fields = {
         "transport": transport, "address": address, "config": written_config(config, path), "tag": tag,
         "runtime": runtime, "precision": precision, "threads": threads, "cores": cores, "regime": regime,
-        "python": python, "folder": folder, "options": parse_options(option) or None,
+        "python": python, "binary": binary, "folder": folder, "options": parse_options(option) or None,
     }  # fmt: skip
     first = registry.project_file()
     shadowed = first is not None and first != path and name in registry.read(first)

@@ -23,11 +23,11 @@ def profile_between(sweep: Sweep, width: int, copies: int, connection: Connectio
     """The sweep's kernel at `width`, `copies` times over with other weights, as one network, end to end."""
     with tempfile.TemporaryDirectory(prefix="cutback-stairs-") as folder:
         path = Path(folder, "width.onnx")
-        path.write_bytes(_graph(sweep, width, copies).SerializeToString())
+        path.write_bytes(between(sweep, width, copies).SerializeToString())
         return connection.profile(path, runs=RUNS)
 
 
-def _graph(sweep: Sweep, width: int, copies: int) -> onnx.ModelProto:
+def between(sweep: Sweep, width: int, copies: int) -> onnx.ModelProto:
     """From `x` to `y0`, `y1`, ...: branches of [pointwise,] kernel [, pointwise]."""
     generator = np.random.default_rng(0)
     convolution = sweep.node.op_type == "Conv"
@@ -53,7 +53,7 @@ def _graph(sweep: Sweep, width: int, copies: int) -> onnx.ModelProto:
         nodes.append(helper.make_node(sweep.node.op_type, inputs, [target], name, **attributes))
 
     source, out = sweep.sides(width)
-    point = (1, 1) if convolution else ()
+    point = (1,) * (len(sweep.weight_shape) - 2)
     before, behind = sweep.side in ("in", "both"), sweep.side in ("out", "both")
     for copy in range(copies):
         now = "x"

@@ -111,8 +111,7 @@ def _work(site: Site) -> Work:
 
 
 def _mean_work(own: Sequence[Site]) -> Work:
-    works = [_work(site) for site in own]
-    macs, weights, reads, makes = np.mean([work[:4] for work in works], axis=0).tolist()
+    macs, weights, reads, makes = np.mean([_work(site)[:4] for site in own], axis=0).tolist()
     return Work(macs, weights, reads, makes)
 
 

@@ -18,27 +18,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from targets.adb import sessions
-from targets.adb.benchmark import Benchmark, Feeds, install, refuse_other_options
 from targets.adb.client import Adb
-from targets.adb.facts import State, choose_cores, compare, fingerprint, mask_of, read_facts, read_state
 from targets.adb.lease import PhoneLease
 from targets.adb.phone import Phone
-from targets.agent import setting_of
-from targets.channel import digest
+from targets.adb.verbs import Verbs
+from targets.agent import ABOUT, VERBS, setting_of
 from targets.errors import BadInput, TargetError
-from targets.feeds import random_feeds, read_tensors, write_tensors
 from targets.host import HEARTBEAT_S, Host, HostGone
 from targets.lease import holder_name
-from targets.pairing import GAUGE_RUNS
-from targets.protocol import claim_stdout, error_of, send
-from targets.timing import FULL, QUICK
+from targets.protocol import VERSION, claim_stdout, error_of
 
-VERBS = ("device", "describe", "build", "run", "time", "profile")
-
-ROUNDS, ROUNDS_OF_MEANS = 3, 8  # of a profile: as often plain runs, profiled runs and the gauge follow each other
-WARM_UP_NS, WARM_UP_RUNS = 100_000_000, 3  # of each of its processes
-MOST_WARM_UPS = 300  # every run of a profiled process leaves a line for each kernel
+CLEAN = "clean"
+TIMED = ("time", "profile")  # what is worth nothing where somebody else was given the phone meanwhile
 
 
 class Service:
@@ -48,14 +39,12 @@ class Service:
         self._host = host
         self._folder = folder
         self._binary = asked["binary"]
-        self._number: Any = None
+        self._number = 0
         self._told = 0.0
-        self._runs_ns: dict[tuple[str, str], float] = {}
         self.adb = Adb(asked["name"], asked["serial"], self._alive)
         self.phone = Phone(self.adb, asked["folder"], holder_name())
         self._lease = PhoneLease(self.adb, self.phone.token, holder_name())
-        self._facts = read_facts(self.adb)
-        self._benchmarks: dict[str, tuple[Benchmark, list[int]]] = {}
+        self._verbs: tuple[dict[str, Any], Verbs] | None = None
 
     def serve(self) -> None:
         while True:
@@ -70,153 +59,58 @@ class Service:
                 raise
             finally:
                 self._lease.release()
-            send(self._host.answers, {"id": self._number, **answer})
+            self._host.send({"id": self._number, **answer})
 
     def close(self) -> None:
         self._lease.release()
         self.phone.close()
 
-    def device(self, benchmark: Benchmark, cores: list[int], threads: int) -> dict[str, Any]:
-        state = read_state(self.adb)
-        found = fingerprint(self._facts, state, benchmark.stack(), threads, bool(cores))
-        return {**found, "reads": benchmark.reads()._asdict()}
-
-    def time(
-        self,
-        benchmark: Benchmark,
-        cores: list[int],
-        model: str,
-        shapes: Mapping[str, list[int]],
-        quick: bool,
-        limit_s: float,
-    ) -> dict[str, Any]:
-        path, protocol = Path(model), QUICK if quick else FULL
-        feeds = random_feeds(benchmark.inputs(path), shapes)
-        run_ns = self._run_ns(benchmark, path, feeds, limit_s)
-        before = read_state(self.adb)
-        take = sessions.single_runs if benchmark.single_runs else sessions.means
-        session = take(lambda runs: benchmark.time(path, feeds, runs, limit_s), protocol, run_ns)
-        return self._judged(session, before, cores)
-
-    def profile(
-        self,
-        benchmark: Benchmark,
-        cores: list[int],
-        asked: Mapping[str, Any],
-        limit_s: float,
-    ) -> dict[str, Any]:
-        """Plain runs, profiled runs and the gauge in processes of their own, one after the other, in several rounds."""
-        model, graph = Path(asked["model"]), Path(asked["graph"])
-        feeds = random_feeds(benchmark.inputs(model), asked["shapes"])
-        run_ns = self._run_ns(benchmark, model, feeds, limit_s)
-        warm = min(MOST_WARM_UPS, max(WARM_UP_RUNS, round(WARM_UP_NS / run_ns)))
-        rounds = ROUNDS if benchmark.single_runs else ROUNDS_OF_MEANS
-        runs = -(-int(asked["runs"]) // rounds)
-        before = read_state(self.adb)
-        plain_ns: list[int] = []
-        gauge_ns: list[int] = []
-        kernels: list[dict[str, Any]] | None = None
-        for number in range(rounds):
-            if not asked["kernels_only"]:
-                plain_ns += benchmark.time(model, feeds, warm + runs, limit_s)[-runs:]
-            found = benchmark.profile(model, feeds, warm + runs, graph, limit_s)
-            if found is None and asked["kernels_only"]:
-                raise TargetError("With these options the runtime tells no kernel times. Profile whole networks on it.")
-            kernels = found and joined(kernels if number else [], found, runs)
-            if asked["gauge"]:
-                gauge_ns += self._gauge(benchmark, Path(asked["gauge"]), runs * GAUGE_RUNS, limit_s)
-        session = sessions.session(
-            plain_ns,
-            warm * rounds,
-            ["Plain and profiled runs were in processes of their own, not in turns."],
-            FULL,
-        )
-        judged = self._judged({**session, "protocol": "in processes"}, before, cores)
-        return {"end_to_end": judged, "gauge_ns": gauge_ns, "kernels": kernels, "graph": str(graph)}
-
-    def _gauge(self, benchmark: Benchmark, path: Path, runs: int, limit_s: float) -> list[int]:
-        feeds = random_feeds(benchmark.inputs(path), {})
-        return benchmark.time(path, feeds, WARM_UP_RUNS + runs, limit_s)[-runs:]
-
-    def _work(self, request: Mapping[str, Any]) -> Any:
-        verb, arguments = request.get("verb"), request["arguments"]
+    def _work(self, request: dict[str, Any]) -> Any:
+        verb = request.get("verb")
+        if verb == ABOUT:
+            return self._about()
+        if verb == CLEAN:
+            return self.phone.clean()
         if verb not in VERBS:
-            raise BadInput(f"The agent knows no verb {verb!r}. It has: {', '.join(VERBS)}.")
-        setting = setting_of(dict(request))
-        limit_s = float(request.get("silence_s", 600.0))
+            raise BadInput(f"The agent knows no verb {verb!r}. It has: {', '.join((ABOUT, *VERBS, CLEAN))}.")
         if verb != "device":
             self._lease.take(self._waiting)
-        benchmark, cores = self._benchmark(setting)
-        if verb == "device":
-            return self.device(benchmark, cores, setting["threads"])
-        if verb == "describe":
-            return benchmark.inputs(Path(arguments["model"]))
-        if verb == "build":
-            benchmark.build(Path(arguments["model"]), Path(arguments["output"]))
-            return {"output": arguments["output"]}
-        if verb == "run":
-            outputs = benchmark.run(Path(arguments["model"]), read_tensors(arguments["feeds"]), limit_s)
-            return {"output": arguments["output"], "names": write_tensors(arguments["output"], outputs)}
-        if verb == "time":
-            return self.time(benchmark, cores, arguments["model"], arguments["shapes"], arguments["quick"], limit_s)
-        return self.profile(benchmark, cores, arguments, limit_s)
+        setting = setting_of(request)
+        if self._verbs is None or self._verbs[0] != setting:
+            self._verbs = (setting, Verbs(self.phone, self._binary, setting, self._folder))
+        verbs = self._verbs[1]
+        verbs.limit_s = float(request.get("silence_s", 600.0))
+        verbs.progress = self._progress
+        result = getattr(verbs, str(verb))(**request["arguments"])
+        if verb in TIMED:
+            self._lease.renew()
+        return result
 
-    def _benchmark(self, setting: Mapping[str, Any]) -> tuple[Benchmark, list[int]]:
-        """The benchmark, and the cores that it is held on."""
-        key = json.dumps(setting, sort_keys=True)
-        if key not in self._benchmarks:
-            refuse_other_options(setting["options"], setting["name"])
-            count = len(self._facts.capacities)
-            if not 1 <= setting["threads"] <= max(count, 1):
-                raise BadInput(
-                    f"The target asks for {setting['threads']} threads; this phone offers 1 to {count}. Change threads."
-                )
-            cores = choose_cores(self._facts, setting["threads"])
-            mask = mask_of(cores)
-            if not self.phone.pins(mask):
-                cores, mask = [], ""
-            made = install(setting["name"], self._binary, self.phone, setting["threads"], mask, self._folder)
-            self._benchmarks[key] = made, cores
-        return self._benchmarks[key]
-
-    def _run_ns(self, benchmark: Benchmark, path: Path, feeds: Feeds, limit_s: float) -> float:
-        """About how long a run takes, by a first process."""
-        key = (digest(path), json.dumps([[name, list(values.shape)] for name, values in feeds.items()]))
-        if key not in self._runs_ns:
-            self._runs_ns[key] = min(benchmark.time(path, feeds, sessions.TRIAL_RUNS, limit_s))
-        return self._runs_ns[key]
-
-    def _judged(self, session: Mapping[str, Any], before: State, cores: list[int]) -> dict[str, Any]:
-        """With what the phone says of disturbances; and only if the phone was ours all the time."""
-        self._lease.renew()
-        doubts, voided = compare(before, read_state(self.adb), cores)
-        return {**session, "doubts": [*session["doubts"], *doubts], "voided": [*session["voided"], *voided]}
+    def _about(self) -> dict[str, Any]:
+        """As `targets.agent` tells it; there is no Python on the phone, and what stands for it is the program."""
+        return {
+            "protocol": VERSION,
+            "sha256": "",
+            "python": "none",
+            "executable": self._binary,
+            "folder": self.phone.base,
+            "free_bytes": self.phone.free_bytes(),
+            "keeps": True,
+            "busy_for": self._lease.other_holder(),
+        }
 
     def _alive(self) -> None:
         """While a command takes its time on the phone: is the host there, and does it know that we are?"""
-        self._host.check()
-        if self._number is not None and time.monotonic() - self._told > HEARTBEAT_S:
-            self._told = time.monotonic()
-            send(self._host.answers, {"id": self._number, "event": {"alive": True}})
+        self._host.alive(self._number)
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        self._host.send({"id": self._number, "event": event})
 
     def _waiting(self, holder: str) -> None:
         self._host.check()
         if time.monotonic() - self._told > HEARTBEAT_S:
             self._told = time.monotonic()
-            send(self._host.answers, {"id": self._number, "event": {"waiting_for": holder}})
-
-
-def joined(before: list[dict[str, Any]] | None, found: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
-    """The kernels of one more process, of which the last `runs` count, behind those before."""
-    kept = [{**kernel, "samples_ns": kernel["samples_ns"][-runs:]} for kernel in found]
-    if not before:
-        return kept
-    if [kernel["name"] for kernel in before] != [kernel["name"] for kernel in kept]:
-        raise TargetError("Two processes on the phone ran the network as different kernels. Profile again.")
-    return [
-        {**first, "samples_ns": [*first["samples_ns"], *second["samples_ns"]]}
-        for first, second in zip(before, kept, strict=True)
-    ]
+            self._host.send({"id": self._number, "event": {"waiting_for": holder}})
 
 
 def main() -> None:
@@ -231,7 +125,7 @@ def main() -> None:
             service = Service(host, Path(folder), json.loads(sys.argv[2]))
         except TargetError as failure:
             request = host.next_request()
-            send(answers, {"id": request["id"], "error": error_of(failure)})
+            host.send({"id": request["id"], "error": error_of(failure)})
             return
         service.serve()
     except (HostGone, BrokenPipeError):

@@ -84,6 +84,18 @@ IFS= read -r token
 """
 
 
+HOLDER = f"""
+{PLACE}
+IFS= read -r token; IFS= read -r holds
+{NOW}
+until=0; its=; owner=; who=
+{{ IFS= read -r until; IFS= read -r its; IFS= read -r owner; IFS= read -r who; }} 2>/dev/null <"$lease/owner"
+if [ "$owner" != "$token" ] && [ "$its" = "$boot" ] && [ "$until" -ge "$now" ]; then
+  echo "$who"
+fi
+"""
+
+
 @final
 class PhoneLease:
     """For one thread. `holder`: who others are told has the phone."""
@@ -108,6 +120,10 @@ class PhoneLease:
         if self._held and self._adb.shell(RENEW, self._given) != b"ours\n":
             self._held = False
             raise TargetError("The phone was given to another host while this one did not move. Measure again.")
+
+    def other_holder(self) -> str | None:
+        """Who else has the phone just now."""
+        return self._adb.shell(HOLDER, self._given[:2]).decode(errors="replace").strip() or None
 
     def release(self) -> None:
         if self._held:

@@ -3,6 +3,7 @@
 
     BASE/files/HASH.SUFFIX      what was pushed, under its hash; the least recently used go first
     BASE/sessions/TOKEN/        of one agent; others' that nobody has touched for a day are removed
+    BASE/sessions/TOKEN/uses/   the names of the files that it uses, which therefore stay
     BASE/sessions/TOKEN/run/    where programs run: links to files, and what the programs write
 
 BASE is /data/local/tmp/cutback, unless the target says otherwise. A push goes to a place of its own; its hash is then
@@ -13,7 +14,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from targets.adb.client import Adb
 from targets.adb.lease import HOLDS_S, PLACE, RELEASED, RENEWED, printable
@@ -30,23 +31,34 @@ FETCH_S = 600.0  # the longest that a file may take on its way back
 SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,12}){0,3}")
 NAME = re.compile(r"[^\0\n/]+(/[^\0\n/]+)*")
 
-OPEN = f"""
+# Whether a session, of any host, has been told that a file is there.
+USED = """
+used() {
+  for session in "$base"/sessions/*; do
+    [ ! -e "$session/uses/$1" ] || return 0
+  done
+  return 1
+}
+"""
+
+OPEN = f"""{USED}
 IFS= read -r base; IFS= read -r token
 [ -n "$base" ] || base="${{ANDROID_DATA:-/data}}/local/tmp/cutback"
 umask 077
-mkdir -p "$base/files" "$base/sessions/$token" && chmod 700 "$base" || exit 1
+mkdir -p "$base/files" "$base/sessions/$token/uses" && chmod 700 "$base" || exit 1
 find "$base/sessions" -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf {{}} +
 total=0
 for name in $(ls -t "$base/files"); do
   set -- $(du -k "$base/files/$name")
   total=$((total + $1))
-  [ "$total" -le {MOST_KIB} ] || rm -f "$base/files/$name"
+  [ "$total" -le {MOST_KIB} ] || used "$name" || rm -f "$base/files/$name"
 done
 cd "$base" && pwd
 """
 
 HAVE = """
-IFS= read -r base; IFS= read -r name; IFS= read -r hash
+IFS= read -r base; IFS= read -r token; IFS= read -r name; IFS= read -r hash
+: >"$base/sessions/$token/uses/$name" || exit 1
 set -- $(sha256sum <"$base/files/$name" 2>/dev/null)
 if [ "$1" = "$hash" ]; then touch "$base/files/$name"; echo here; else rm -f "$base/files/$name"; echo not here; fi
 """
@@ -65,6 +77,22 @@ fi
 CLEAN = """
 IFS= read -r base; IFS= read -r token
 rm -rf "$base/sessions/$token"
+"""
+
+FREE = """
+IFS= read -r base
+set -- $(df -k "$base" | tail -n 1)
+echo "$4"
+"""
+
+EMPTY = f"""{USED}
+IFS= read -r base
+set -- $(du -sk "$base"); before=$1
+for name in $(ls "$base/files"); do
+  used "$name" || rm -f "$base/files/$name"
+done
+set -- $(du -sk "$base")
+echo "$before $1"
 """
 
 ARRANGE = """
@@ -154,6 +182,21 @@ class Phone:
         """Nothing of this session stays."""
         self.adb.shell(CLEAN, [self.base, self.token])
 
+    def free_bytes(self) -> int:
+        (kib,) = self._numbers(FREE, 1)
+        return kib << 10
+
+    def clean(self) -> dict[str, Any]:
+        """Remove what was pushed and no session uses; `root`, `removed` and `left`, in bytes."""
+        before, after = self._numbers(EMPTY, 2)
+        return {"root": self.base, "removed": (before - after) << 10, "left": after << 10}
+
+    def _numbers(self, script: str, count: int) -> list[int]:
+        words = self.adb.shell(script, [self.base]).decode(errors="replace").split()
+        if len(words) != count or not all(word.isdigit() for word in words):
+            raise TargetError(f"{self.adb.name} does not tell how much room there is. Is it an Android phone?")
+        return [int(word) for word in words]
+
     def store(self, path: Path) -> str:
         """The name of a file of the host among the phone's files; pushed where it is not there."""
         sha256, suffix = digest(path), "".join(path.suffixes[-3:])
@@ -161,7 +204,7 @@ class Phone:
         if name in self._stored:
             return name
         limit_s = RUNNING_S + PUSH_S_PER_MB * path.stat().st_size / 1e6
-        if self.adb.shell(HAVE, [self.base, name, sha256], limit_s=limit_s) != b"here\n":
+        if self.adb.shell(HAVE, [self.base, self.token, name, sha256], limit_s=limit_s) != b"here\n":
             self.adb.push(path, f"{self.base}/sessions/{self.token}/part", limit_s=limit_s)
             kept = self.adb.shell(KEEP, [self.base, self.token, name, sha256], limit_s=limit_s)
             if kept != b"kept\n":

@@ -23,7 +23,7 @@ def single_runs(take: Take, protocol: Protocol, run_ns: float) -> dict[str, Any]
     times = take(math.ceil(wanted) + 2 * math.ceil(warm))
     first, doubts = warmed_up(times, math.ceil(warm), protocol)
     samples = times[first:]
-    return session(samples, first, [*doubts, *drift(samples)], protocol)
+    return session(samples, first, [*doubts, *drift(samples)], protocol.name)
 
 
 def warmed_up(times: Sequence[int], most: int, protocol: Protocol) -> tuple[int, list[str]]:
@@ -54,10 +54,10 @@ def means(take: Take, protocol: Protocol, run_ns: float) -> dict[str, Any]:
     take(warm_ups)
     samples = [sample for _ in range(MEANS) for sample in take(runs)]
     doubt = f"Each sample is the mean of {runs} runs of a process of its own: this benchmark tells no single runs."
-    return session(samples, warm_ups, [doubt], protocol)
+    return session(samples, warm_ups, [doubt], protocol.name)
 
 
-def session(samples: Sequence[int], warm_ups: int, doubts: Sequence[str], protocol: Protocol) -> dict[str, Any]:
+def session(samples: Sequence[int], warm_ups: int, doubts: Sequence[str], protocol: str) -> dict[str, Any]:
     """As `targets.timing.take_session` gives it; there is no speed probe inside of somebody else's program."""
     return {
         "samples_ns": list(samples),
@@ -65,5 +65,5 @@ def session(samples: Sequence[int], warm_ups: int, doubts: Sequence[str], protoc
         "warm_ups": warm_ups,
         "doubts": list(doubts),
         "voided": [],
-        "protocol": protocol.name,
+        "protocol": protocol,
     }

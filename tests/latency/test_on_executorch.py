@@ -8,7 +8,8 @@ import pytest
 from pipeline.cli import main
 from pipeline.graph.flops import paper_cost
 from pipeline.graph.model import load
-from pipeline.latency import design
+from pipeline.latency import design, few_widths
+from pipeline.stages import trying
 from tests.latency.networks import built, conv, head, relu
 
 WIDTH = 128
@@ -25,12 +26,16 @@ def wide(path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_a_goal_is_met_on_executorch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("executorch")
     monkeypatch.setattr(design, "FEWEST_PLANS", 12)
-    monkeypatch.setattr(design, "PLANS_PER_CANDIDATE", 1)
+    monkeypatch.setattr(design, "PLANS_PER_CANDIDATE", 0)
+    monkeypatch.setattr(few_widths, "MOST_BUILDS", 18)
+    monkeypatch.setattr(trying, "SESSIONS", 4)
+    monkeypatch.setattr(trying, "MOST_BATCHES", 2)
     network, output = wide(tmp_path / "net.onnx"), tmp_path / "cut.onnx"
     status = main([
         "prune", str(network), "-o", str(output), "--goal", "latency<=0.7x", "--target", "local-executorch",

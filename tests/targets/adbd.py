@@ -90,7 +90,9 @@ class Phone:
 
     def heat(self, status: int) -> None:
         """What Android's thermal service says from now on."""
-        script(self.folder / "bin/dumpsys", f'echo "IsStatusOverride: false"\necho "Thermal Status: {status}"')
+        thermal = f"echo 'IsStatusOverride: false'; echo 'Thermal Status: {status}'"
+        battery = "echo '  level: 80'; echo '  status: 4'"  # which is neither full nor charged
+        script(self.folder / "bin/dumpsys", f'case "$1" in\nthermalservice) {thermal};;\nbattery) {battery};;\nesac')
 
 
 @contextlib.contextmanager
@@ -101,6 +103,7 @@ def plug_in(folder: Path, manner: str = "ready") -> Iterator[Phone]:
     (folder / "bin").mkdir()
     cases = "\n".join(f"{name}) echo '{value}';;" for name, value in PROPERTIES.items())
     script(folder / "bin/getprop", f'case "$1" in\n{cases}\nesac')
+    script(folder / "bin/cmd", "echo 0")  # of `cmd settings get`: power saving is off
     phone.heat(0)
     listener = socket.create_server(("127.0.0.1", phone.port))
     threading.Thread(target=accept, args=(listener, phone), daemon=True).start()
@@ -116,18 +119,22 @@ def plug_in(folder: Path, manner: str = "ready") -> Iterator[Phone]:
 
 
 @contextlib.contextmanager
-def own_server(folder: Path) -> Iterator[int]:
+def own_server(folder: Path, home: bool = True) -> Iterator[int]:
     """An adb server of our own on a port of its own, with its key in `folder`; a user's is not touched. The
-    environment says so to every client that is started meanwhile."""
+    environment says so to every client that is started meanwhile. With `home` that is everybody's home meanwhile: a
+    client that finds no server starts one, with a key from there."""
     if ADB is None:
         raise NoAdb("adb is not installed (Debian: adb)")
     folder.mkdir(parents=True, exist_ok=True)
-    own = {"ANDROID_ADB_SERVER_PORT": str(free_port()), "HOME": str(folder), "TMPDIR": str(folder)}
+    port, private = {"ANDROID_ADB_SERVER_PORT": str(free_port())}, {"HOME": str(folder), "TMPDIR": str(folder)}
+    own = {**port, **(private if home else {})}
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     try:
-        adb("start-server")
-        yield int(own["ANDROID_ADB_SERVER_PORT"])
+        subprocess.run(
+            ["adb", "start-server"], stdin=-3, stdout=-3, stderr=-3, env={**os.environ, **private}, check=True
+        )
+        yield int(port["ANDROID_ADB_SERVER_PORT"])
     finally:
         adb("kill-server")
         for name, value in before.items():

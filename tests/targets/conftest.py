@@ -15,6 +15,7 @@ from targets import connection as connections
 from targets.connection import Connection, connect
 from targets.target import Target
 from targets.transports import TRANSPORTS, processes, remote
+from tests.targets.adbd import NoAdb, Phone, own_server, plug_in
 from tests.targets.fleet import CORES, Fleet, NoFleet, wait_until_joined
 from tests.targets.fleet import serve as serve_fleet
 from tests.targets.hostile import Honest, record
@@ -39,6 +40,19 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         except NoSshServer as failure:
             pytest.skip(str(failure))
         yield running
+
+
+@pytest.fixture(scope="session")
+def phone_with_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+    """A stand-in for a phone, behind a real adb client and server, for all tests that do not harm it; skips where adb
+    is not installed."""
+    folder = tmp_path_factory.mktemp("adb")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(own_server(folder / "home", home=False))
+        except NoAdb as failure:
+            pytest.skip(str(failure))
+        yield stack.enter_context(plug_in(folder / "phone"))
 
 
 @pytest.fixture(scope="session")

@@ -11,19 +11,21 @@ import numpy as np
 import onnx
 import pytest
 
-from targets.adb import client, lease
+from targets.adb import client, facts, lease, snapshot
 from targets.adb import phone as phone_module
 from targets.adb.benchmark import BENCHMARKS
 from targets.adb.client import Adb, ready, whole
-from targets.adb.facts import DEVICE, STATE, choose_cores, compare, fingerprint, mask_of, read_facts, read_state
+from targets.adb.facts import choose_cores, compare, fingerprint, mask_of, read_facts, read_state
 from targets.adb.mnn_module import KERNEL, MEAN
 from targets.adb.perf_test import TOLD, newest
 from targets.adb.phone import Phone as Place
 from targets.adb.sessions import means, single_runs
+from targets.adb.snapshot import Snapshot, parsed
 from targets.connection import Connection, connect
 from targets.errors import BadInput, LinkLost, TargetError
 from targets.target import Target
 from targets.timing import FULL, QUICK
+from targets.upkeep import ask_about, clean
 from tests.targets.adbd import ADB, Phone, adb, own_server, plug_in
 from tests.targets.models import model_of, saved
 from tests.targets.phone_programs import write_module_basic, write_perf_test, written
@@ -31,11 +33,27 @@ from tests.targets.test_adb import X, later, left_over, little_space, refused
 
 pytestmark = pytest.mark.skipif(ADB is None, reason="adb is not installed (Debian: adb)")
 
+PHONE = (
+    "OPEN",
+    "HAVE",
+    "KEEP",
+    "CLEAN",
+    "FREE",
+    "EMPTY",
+    "ARRANGE",
+    "RUN",
+    "SHOW",
+    "DIGEST",
+    "LIST",
+    "PINS",
+    "EXECUTABLE",
+)
 SCRIPTS = {
-    *(getattr(phone_module, name) for name in ("OPEN", "HAVE", "KEEP", "CLEAN", "ARRANGE", "RUN", "SHOW", "DIGEST")),
-    *(getattr(phone_module, name) for name in ("LIST", "PINS", "EXECUTABLE")),
-    lease.TAKE, lease.RENEW, lease.RELEASE, DEVICE, STATE,
-}  # fmt: skip
+    *(getattr(phone_module, name) for name in PHONE),
+    *(getattr(lease, name) for name in ("TAKE", "RENEW", "RELEASE", "HOLDER")),
+    facts.SCRIPT,
+    snapshot.SCRIPT,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -126,6 +144,20 @@ def test_a_trace_of_the_benchmark_is_joined_to_the_graph(
     assert len(alone.end_to_end.samples_ns) == 3
 
 
+def test_what_is_kept_on_the_phone_is_told_and_cleaned(phone: Phone, tmp_path: Path) -> None:
+    target = phone.target(binary=str(write_perf_test(tmp_path)))
+    about = ask_about(target)
+    assert about.folder == str(phone.base)
+    assert about.free_bytes > 0
+    assert about.keeps
+    assert about.busy_for is None
+    (phone.base / "files" / ("0" * 64)).write_bytes(bytes(1 << 20))
+    cleaned = clean(target)
+    assert cleaned is not None
+    assert cleaned.removed >= 1 << 20
+    assert not (phone.base / "files" / ("0" * 64)).exists()
+
+
 def test_what_shows_no_outputs_runs_nothing(by_onnxruntime: Connection, model: Path) -> None:
     with pytest.raises(TargetError, match=r"onnxruntime_perf_test shows no outputs.*or the runtime mnn"):
         by_onnxruntime.run(model, {"x/in:0": X})
@@ -157,7 +189,8 @@ def test_a_throttled_phone_voids_the_session(by_onnxruntime: Connection, phone: 
         session = by_onnxruntime.time(model, quick=True)
     finally:
         phone.heat(0)
-    assert session.voided == ("Android's thermal service says that the phone is throttled (moderate). Let it cool.",)
+    assert session.voided == ("Android throttled for heat: its thermal status was moderate.",)
+    assert session.throttled == session.voided
 
 
 @pytest.mark.slow
@@ -481,14 +514,45 @@ class Told:
 
     name = "phone"
 
-    def __init__(self, device: str = "", state: str = "") -> None:
-        self._texts = {DEVICE: device, STATE: state}
+    def __init__(self, told: str) -> None:
+        self._told = told
 
     def shell(self, script: str, given: list[str]) -> bytes:
-        return self._texts[script].encode()
+        return self._told.encode()
 
 
-BIG_LITTLE = """ro.product.manufacturer=Google
+def files(changed: dict[str, str], commands: dict[str, str] | None = None) -> str:
+    """As the phone's script shows them."""
+    shown = [("=" + name, content) for name, content in changed.items()]
+    said = [
+        ("!" + name, content) for name, content in (commands or {"dumpsys thermalservice": "Thermal Status: 0"}).items()
+    ]
+    return "".join(f"{head}\n" + "".join(f"|{line}\n" for line in text.splitlines()) for head, text in [*shown, *said])
+
+
+def looked_at(told: str, folder: Path) -> Snapshot:
+    found = Snapshot(Told(told), folder)  # type: ignore[arg-type]
+    found.take()
+    return found
+
+
+CPU, COOLER = "/sys/devices/system/cpu", "/sys/class/thermal/cooling_device3"
+SPEEDS = [160] * 4 + [623] * 4 + [1024]
+PARTS = ["0xd46"] * 4 + ["0xd4d"] * 4 + ["0xd4e"]
+BIG_LITTLE = {
+    "/proc/cpuinfo": "\n\n".join(
+        f"processor\t: {core}\nFeatures\t: fp asimd i8mm sve2\nCPU implementer\t: 0x41\nCPU part\t: {part}"
+        for core, part in enumerate(PARTS)
+    ),
+    "/proc/meminfo": "MemTotal:        7712345 kB",
+    "/sys/devices/system/clocksource/clocksource0/available_clocksource": "arch_sys_counter",
+    **{f"{CPU}/cpu{core}/cpu_capacity": str(speed) for core, speed in enumerate(SPEEDS)},
+    **{f"{CPU}/cpu{core}/cpufreq/scaling_governor": "sched_pixel" for core in range(9)},
+    **{f"{CPU}/cpu{core}/cpufreq/scaling_max_freq": "2914000" for core in range(9)},
+    f"{COOLER}/type": "thermal-cpufreq-2",
+    f"{COOLER}/cur_state": "0",
+}
+PIXEL = """ro.product.manufacturer=Google
 ro.product.model=Pixel 8
 ro.soc.manufacturer=Google
 ro.soc.model=Tensor G3
@@ -496,67 +560,65 @@ ro.build.version.release=15
 ro.serialno=ABC123
 machine=aarch64
 kernel=5.15.137-android14
-memory_kib=7712345
-clock_sources=arch_sys_counter
-core=0 160 1704000
-core=1 160 1704000
-core=2 160 1704000
-core=3 160 1704000
-core=4 623 2367000
-core=5 623 2367000
-core=6 623 2367000
-core=7 623 2367000
-core=8 1024 2914000
-governor=sched_pixel
-cpuinfo
-processor\t: 0
-Features\t: fp asimd asimdhp asimddp i8mm bf16 sve2
-CPU implementer\t: 0x41
 """
 
 
-def test_cores_of_unequal_size_are_named_and_the_fastest_pinned() -> None:
-    facts = read_facts(Told(BIG_LITTLE))  # type: ignore[arg-type]
-    state = read_state(Told(state="thermal=0\nstat\n"))  # type: ignore[arg-type]
-    device = fingerprint(facts, state, {"runtime": "onnxruntime"}, 1, True)
+def test_cores_of_unequal_size_are_named_and_the_fastest_pinned(tmp_path: Path) -> None:
+    seen = looked_at(files(BIG_LITTLE), tmp_path / "phone")
+    told = read_facts(Told(PIXEL))  # type: ignore[arg-type]
+    device = fingerprint(told, seen.root, read_state(seen, [8]), {"runtime": "onnxruntime"}, 1, [8])
     assert device["device_class"] == {
-        "cpu": "Google Tensor G3", "arch": "aarch64", "cores": 9, "kinds": [1, 4, 4], "memory_gib": 7,
-        "features": ["asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve2"],
+        "cpu": "Google Tensor G3", "arch": "aarch64", "cores": 9, "memory_gib": 7,
+        "features": ["asimd", "i8mm", "sve2"], "core_kinds": "1x Cortex-X3 + 4x Cortex-A715 + 4x Cortex-A510",
     }  # fmt: skip
+    assert device["regime"]["core_kind"] == "1x Cortex-X3"
+    assert device["lock"]["held"] is False
     assert not device["emulated"]
     assert device["observed"]["host"] == "Google Pixel 8"
-    assert choose_cores(facts, 1) == [8]
-    assert choose_cores(facts, 3) == [4, 5, 8]
-    assert choose_cores(facts, 10) == []
+    assert choose_cores(seen.root, 1, "") == [8]
+    assert choose_cores(seen.root, 3, "") == [4, 5, 8]
+    assert choose_cores(seen.root, 2, "little") == [0, 1]
+    with pytest.raises(BadInput, match="10 threads; this phone offers 1 to 9"):
+        choose_cores(seen.root, 10, "")
     assert (mask_of([4, 5, 8]), mask_of([])) == ("130", "")
 
 
 @pytest.mark.parametrize(
-    ("after", "reason"),
+    ("changed", "status", "reason"),
     [
-        ("thermal=3\n", "throttled (severe)"),
-        ("thermal=0\nlimit=8 1800000 2914000\n", "clock of core 8 fell from 2.91 to 1.80 GHz"),
-        ("thermal=0\ncooler=2 thermal-cpufreq-2\n", "held the processor's clock down"),
+        ({}, 3, "its thermal status was severe"),
+        ({f"{CPU}/cpu8/cpufreq/scaling_max_freq": "1800000"}, 0, "limit of its clock from 2.91 GHz to 1.80 GHz"),
+        ({f"{COOLER}/cur_state": "2"}, 0, "held the processor's clock down"),
     ],
 )
-def test_what_slows_a_phone_voids_its_session(after: str, reason: str) -> None:
-    before = read_state(Told(state="thermal=0\nlimit=8 2914000 2914000\nstat\n"))  # type: ignore[arg-type]
-    doubts, voided = compare(before, read_state(Told(state=after + "stat\n")), [8])  # type: ignore[arg-type]
-    assert len(voided) == 1
-    assert reason in voided[0]
-    assert any("load of its cores" in doubt for doubt in doubts)
+def test_what_slows_a_phone_voids_its_session(
+    tmp_path: Path, changed: dict[str, str], status: int, reason: str
+) -> None:
+    before = read_state(looked_at(files(BIG_LITTLE), tmp_path / "phone"), [8])
+    told = files({**BIG_LITTLE, **changed}, {"dumpsys thermalservice": f"Thermal Status: {status}"})
+    found = compare(before, read_state(looked_at(told, tmp_path / "phone"), [8]), [8])
+    assert len(found["voided"]) == 1
+    assert reason in found["voided"][0]
+    assert found["conditions"]["throttled"] == found["voided"]
+    assert any("load of its cores" in doubt for doubt in found["doubts"])
 
 
-@pytest.mark.parametrize(
-    "text", ["", "thermal=\nstat\n", "\0\xff", "limit=\ncooler=\nzone=x\nbattery=999999\nstat\ncpu0 x"]
-)
-def test_a_phone_that_answers_nonsense_is_doubted(text: str) -> None:
-    state = read_state(Told(state=text))  # type: ignore[arg-type]
-    doubts, voided = compare(state, state, [0])
-    assert any("thermal service does not say" in doubt for doubt in doubts)
-    assert voided == []
+@pytest.mark.parametrize("told", ["", "=\n|x", "\0\xff", "=/proc/stat\n|cpu0 x", "=/proc/../etc/passwd\n|x\n=/x\n|y"])
+def test_a_phone_that_answers_nonsense_is_doubted(tmp_path: Path, told: str) -> None:
+    seen = looked_at(told, tmp_path / "phone")
+    state = read_state(seen, [0])
+    found = compare(state, state, [0])
+    assert any("thermal service does not say" in doubt for doubt in found["doubts"])
+    assert found["voided"] == []
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"build.prop", "stat"}
     with pytest.raises(TargetError, match="does not say what it is"):
-        read_facts(Told(device=text))  # type: ignore[arg-type]
+        read_facts(Told(told))  # type: ignore[arg-type]
+
+
+def test_only_files_of_the_kernel_are_taken() -> None:
+    found, said = parsed("=/proc/a\n|1\n|2\n=/proc/../x\n|3\n=/etc/passwd\n|4\n!dumpsys battery\n|level: 5\n")
+    assert found == {"/proc/a": "1\n2\n"}
+    assert said == {"dumpsys battery": "level: 5\n"}
 
 
 @pytest.mark.slow

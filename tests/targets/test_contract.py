@@ -1,6 +1,7 @@
 """What every runtime over every transport promises."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from targets.pairing import FEWEST_TURNS, GAUGE_RUNS
 from targets.runtimes import RUNTIMES
 from targets.target import Target, find_target
 from targets.transports import TRANSPORTS
+from tests.targets.adbd import Phone
 from tests.targets.fleet import Fleet
 from tests.targets.models import elementwise, model_of, residual, saved
 from tests.targets.sshd import Server
@@ -52,12 +54,20 @@ def ssh_target(request: pytest.FixtureRequest, runtime: str) -> Target:
     return server.target("test", runtime)
 
 
+def adb_target(request: pytest.FixtureRequest, runtime: str) -> Target:
+    """A stand-in for a phone that has Python (see `tests.targets.adbd`)."""
+    phone: Phone = request.getfixturevalue("phone_with_python")
+    return phone.target("test", python=sys.executable, runtime=runtime)
+
+
 def dask_target(request: pytest.FixtureRequest, runtime: str) -> Target:
     fleet: Fleet = request.getfixturevalue("small_fleet")
     return replace(fleet.target("small"), name="test", runtime=runtime)
 
 
-REACHED = {"local": local_target, "ssh": ssh_target, "dask": dask_target}  # transport -> a device that it reaches
+REACHED = {  # transport -> a device that it reaches
+    "local": local_target, "ssh": ssh_target, "adb": adb_target, "dask": dask_target,
+}  # fmt: skip
 
 
 def test_every_transport_has_a_device_for_the_contract() -> None:

@@ -55,7 +55,7 @@ def test_a_target_of_the_projects_file_is_found_by_its_name(project: Path) -> No
     write(project / "targets.toml", JETSON)
     assert find_target("jetson-lab-3") == Target(
         "jetson-lab-3", "ssh", "tensorrt", "int8", 4, "locked", {"dla": "0"}, "me@jetson-lab-3",
-        str(project / "ssh" / "config"), "~/cutback/bin/python", "/var/cutback",
+        str(project / "ssh" / "config"), "~/cutback/bin/python", folder="/var/cutback",
     )  # fmt: skip
 
 
