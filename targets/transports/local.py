@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shlex
-import shutil
 import stat
 import subprocess
 import sys
@@ -12,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from targets.channel import Channel
-from targets.errors import BadInput, TargetError
+from targets.errors import TargetError
 from targets.target import Target
 from targets.transports import MOST_BYTES, Link
+from targets.transports.keeping import keep
 from targets.transports.processes import end
 
 PACKAGES = Path(__file__).parents[2]  # the folder that holds `targets`
@@ -36,18 +36,7 @@ class LocalLink(Link):
             raise TargetError(f"The agent left no {Path(remote).name}: {failure.strerror}.") from failure
         if not stat.S_ISREG(found.st_mode) or found.st_size > most_bytes:
             raise TargetError(f"What the agent left as {Path(remote).name} is no file, or a larger one than can be.")
-        beside = output.with_name(f".{output.name}.{os.getpid()}.part")
-        try:
-            try:
-                shutil.move(remote, beside)
-                beside.replace(output)
-            except OSError as failure:
-                raise BadInput(
-                    f"Cannot write {output}: {failure.strerror}. Free space or choose another path."
-                ) from failure
-        finally:
-            with contextlib.suppress(OSError):
-                beside.unlink()
+        keep(Path(remote), output)
 
 
 @contextlib.contextmanager

@@ -7,9 +7,7 @@ input and output here.
 import contextlib
 import getpass
 import json
-import os
 import platform
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -20,12 +18,13 @@ from typing import Any, final
 from targets.answers import path_from
 from targets.archive import write_agent
 from targets.channel import Channel, digest
-from targets.errors import BadInput, LinkLost, TargetError
+from targets.errors import LinkLost, TargetError
 from targets.foreign_json import parsed
 from targets.pipes import write_all
 from targets.protocol import one_line
 from targets.target import Target
 from targets.transports import MOST_BYTES, Link
+from targets.transports.keeping import keep
 from targets.transports.processes import Said, end, status_of
 
 SEND_S = 180.0  # the longest silence over one file, while a slow disk takes the end of it
@@ -60,20 +59,12 @@ class RemoteLink(Link):
         told, got = self.channel.ask("fetch", {"path": remote}, most_bytes=most_bytes, silence_s=SEND_S)
         if got is None:
             raise TargetError(f"{self._name} was asked for {Path(remote).name} and sent no file.")
-        beside = output.with_name(f".{output.name}.{os.getpid()}.part")
         try:
             if digest(got) != self._path(told, "sha256"):
                 raise LinkLost(f"{Path(remote).name} of {self._name} arrived damaged.")
-            shutil.move(got, beside)
-            beside.replace(output)
-        except OSError as failure:
-            raise BadInput(
-                f"Cannot write {output}: {failure.strerror}. Free space or choose another path."
-            ) from failure
+            keep(got, output)
         finally:
-            for left in (got, beside):
-                with contextlib.suppress(OSError):
-                    left.unlink()
+            got.unlink(missing_ok=True)
 
     def _path(self, told: Any, part: str) -> str:
         try:
