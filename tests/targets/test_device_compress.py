@@ -73,6 +73,8 @@ def test_a_goal_that_no_clock_enters_gives_the_same_bundle_on_both_ways(
     with connect(Target("local")) as here, connect(named) as there:
         expected = here.run(local / "model.onnx", pictures)["logits"]
         np.testing.assert_allclose(there.run(far / "model.onnx", pictures)["logits"], expected, rtol=1e-4, atol=1e-5)
+        engines = [side.run(at / "engine.onnx", pictures)["logits"] for side, at in ((here, local), (there, far))]
+        np.testing.assert_array_equal(engines[0], engines[1])  # how nodes are joined, which `content` does not tell
     assert (local / "model.onnx").read_bytes() == (far / "model.onnx").read_bytes()
     assert content(local / "engine.onnx") == content(far / "engine.onnx")
 
