@@ -41,3 +41,13 @@ def _no_targets_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     """A trained network and its samples."""
     return make_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, within a repository; its owner's own targets are in another folder."""
+    folder = tmp_path / "project"
+    (folder / ".git").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return folder

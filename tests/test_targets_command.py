@@ -24,18 +24,14 @@ from tests.digits import cutback
 from tests.targets.models import residual, saved
 from tests.targets.sshd import NoServer, Server, serve
 
+pytestmark = pytest.mark.usefixtures("project")
+
 QUICKLY = ("--sessions", "2")
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, within a repository; its owner's own targets are in another folder."""
-    folder = tmp_path / "project"
-    (folder / ".git").mkdir(parents=True)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def _own_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUTBACK_LEASE", str(tmp_path / "lease"))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from targets.target import Target
+from tests.targets.processes import alive, command_line, descendants
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin") or shutil.which("sshd")
 PATIENCE_S = 10.0
@@ -146,35 +147,3 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
-
-
-def command_line(pid: int) -> list[bytes]:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return []
-
-
-def stat_of(pid: int) -> tuple[str, int] | None:
-    """State and parent."""
-    with contextlib.suppress(OSError):
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
-        return state, int(parent)
-    return None
-
-
-def alive(pid: int) -> bool:
-    found = stat_of(pid)
-    return found is not None and found[0] != "Z"
-
-
-def descendants(pid: int) -> list[int]:
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        found = stat_of(int(path.name))
-        if found is not None and found[0] != "Z":
-            parents[int(path.name)] = found[1]
-    known, new = [], [pid]
-    while new:
-        new = [child for child, parent in parents.items() if parent in new]
-        known += new
-    return known

@@ -31,7 +31,8 @@ from targets.target import Target
 from targets.transports.remote import RemoteLink
 from tests.targets.hurried import JUMPING, NOTED, hurried
 from tests.targets.models import model_of, saved, slow
-from tests.targets.sshd import NoServer, Server, alive, serve, stat_of
+from tests.targets.processes import alive, at_work, stat_of, wait_for
+from tests.targets.sshd import NoServer, Server, serve
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes through /proc")
 
@@ -71,28 +72,9 @@ def large(path: Path, megabytes: int) -> Path:
     return saved(model_of([node], {"x": [1, megabytes * 250]}, {"y": [1, 1000]}, {"w": weights}), path)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not happen")
-
-
 def measuring(server: Server) -> int:
-    """The worker, once it has used the processor for more than its own start."""
-
-    def found() -> int | None:
-        for pid in server.workers():
-            with contextlib.suppress(OSError):
-                ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11]
-                if int(ticks) > 0.6 * os.sysconf("SC_CLK_TCK"):
-                    return pid
-        return None
-
-    return int(wait_for(found))
+    """The worker, once it measures."""
+    return at_work(server.workers)
 
 
 @contextlib.contextmanager

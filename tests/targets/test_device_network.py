@@ -11,8 +11,9 @@ import pytest
 
 from tests.targets.hurried import hurried
 from tests.targets.models import saved, slow
+from tests.targets.processes import wait_for
 from tests.targets.sshd import Server
-from tests.targets.test_device_faults import IMPATIENT, device, finished, host, measuring, wait_for
+from tests.targets.test_device_faults import IMPATIENT, device, finished, host, measuring
 
 pytestmark = pytest.mark.slow
 

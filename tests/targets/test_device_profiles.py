@@ -26,7 +26,8 @@ from targets.profiles.schema import SESSIONS
 from targets.profiles.store import ProfileStore
 from targets.target import Target
 from targets.transports.remote import RemoteLink
-from tests.targets.sshd import NoServer, Server, serve, stat_of
+from tests.targets.processes import stat_of
+from tests.targets.sshd import NoServer, Server, serve
 
 pytestmark = pytest.mark.slow
 

@@ -5,10 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +15,7 @@ from targets.connection import Connection, connect
 from targets.errors import BadInput, RuntimeMissing, TargetError
 from targets.target import Target
 from tests.targets.models import saved, slow
+from tests.targets.processes import alive, at_work, children, wait_for
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes through /proc")
 
@@ -32,49 +31,9 @@ def long(tmp_path: Path) -> Path:
     return saved(slow(), tmp_path / "slow.onnx")
 
 
-def children(pid: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if int(parent) == pid and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not happen")
-
-
 def busy_worker(agent: int) -> int:
-    """The agent's worker, once it has used the processor for more than its own start."""
-
-    def found() -> int | None:
-        for pid in children(agent):
-            try:
-                ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11]
-            except OSError:
-                continue
-            if int(ticks) > 0.4 * os.sysconf("SC_CLK_TCK"):
-                return pid
-        return None
-
-    return int(wait_for(found))
+    """The agent's worker, once it measures."""
+    return at_work(lambda: children(agent))
 
 
 def send_to_worker(agent: int, sent: signal.Signals) -> threading.Thread:

@@ -30,7 +30,7 @@ from targets.target import Target
 from tests.latency.networks import residual
 from tests.targets.fleet import CORES, Fleet, NoFleet, joined, serve
 from tests.targets.models import saved, slow
-from tests.targets.test_faults import alive, children, wait_for
+from tests.targets.processes import alive, children, wait_for
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'cutback[fleet]'")

@@ -12,6 +12,8 @@ from targets.errors import BadInput
 from targets.target import BUILT_IN, Target, find_target, yours
 from targets.target_fields import FIELDS
 
+pytestmark = pytest.mark.usefixtures("project")
+
 JETSON = """\
 # Of the third rack.
 [targets.jetson-lab-3]
@@ -28,17 +30,6 @@ folder = "/var/cutback"
 [targets.jetson-lab-3.options]
 dla = 0
 """
-
-
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, within a repository; its owner's own targets are in another folder."""
-    folder = tmp_path / "project"
-    (folder / ".git").mkdir(parents=True)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.delenv("CUTBACK_TARGETS", raising=False)
-    return folder
 
 
 def write(path: Path, text: str) -> Path:

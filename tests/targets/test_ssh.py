@@ -17,7 +17,8 @@ from targets.errors import BadInput, LinkLost, RuntimeMissing, TargetError
 from targets.target import Target
 from targets.transports import Link, open_link, remote, ssh
 from targets.transports.remote import RemoteLink
-from tests.targets.sshd import Server, alive, close_kept_connection, command_line, free_port, make_key, serve
+from tests.targets.processes import alive, command_line
+from tests.targets.sshd import Server, close_kept_connection, free_port, make_key, serve
 
 INTERPRETERS = Path("~/.pyenv/versions").expanduser()
 
