@@ -256,7 +256,7 @@ class Requests:
         send(self._answers, {"id": self._number, "event": dict(event)})
 
     def _checked(
-        self, head: dict[str, Any], made: bytes, request: Mapping[str, Any], names: Mapping[str, str]
+        self, head: dict[str, Any], made: bytes | None, request: Mapping[str, Any], names: Mapping[str, str]
     ) -> dict[str, Any]:
         worker = head["worker"]
         if "other" in head:
@@ -275,13 +275,13 @@ class Requests:
             return {"result": head["result"]}
         observed = {**head["observed"], "worker": worker, "tag": self._setting["tag"]}
         self._say({"observed": {**observed, "began_s": head["began_s"], "ended_s": head["ended_s"]}})
-        if made:
+        if made is not None:
             Path(request["arguments"][MADE[request["verb"]]]).write_bytes(made)
         return {"result": head["result"]}
 
 
-def unpacked(answer: bytes) -> tuple[dict[str, Any], bytes]:
-    """The head of a task's answer, and the file. `TargetError` where it is none."""
+def unpacked(answer: bytes) -> tuple[dict[str, Any], bytes | None]:
+    """The head of a task's answer, and the file if there is one. `TargetError` where it is no answer."""
     line, _, made = answer.partition(b"\n")
     try:
         head = json.loads(line)
@@ -289,7 +289,7 @@ def unpacked(answer: bytes) -> tuple[dict[str, Any], bytes]:
             raise TypeError("neither a result nor an error")
     except (ValueError, TypeError, LookupError, RecursionError) as failure:
         raise TargetError(NONSENSE) from failure
-    return head, made
+    return head, made if head.get("made") is True else None
 
 
 def with_tag(tag: str, workers: Mapping[str, Any]) -> dict[str, str]:

@@ -42,8 +42,8 @@ def perform(order_text: str, files: Dict[str, bytes]) -> bytes:
         expected    parts of a device that has to be like this one, or null
         topic       of Dask's events, where this shows that it lives
 
-    The answer has `worker`, `observed`, `began_s`, `ended_s`, and a `result`, an `error`, or `other`: a device that is
-    not as expected, on which nothing was done.
+    The answer has `worker`, `observed`, `began_s`, `ended_s`, `made` (whether there is a file), and a `result`, an
+    `error`, or `other`: a device that is not as expected, on which nothing was done.
     """
     from distributed import get_worker
 
@@ -66,43 +66,43 @@ def perform(order_text: str, files: Dict[str, bytes]) -> bytes:
         device, answer, made = work(agent, order, files)
     finally:
         agent.end()
-    head = {"worker": str(worker.name), "began_s": began_s, "ended_s": time.time(), **answer}
+    head = {"worker": str(worker.name), "began_s": began_s, "ended_s": time.time(), "made": made is not None, **answer}
     if device is not None:
         head["observed"] = device.get("observed")
-    return json.dumps(head).encode() + b"\n" + made
+    return json.dumps(head).encode() + b"\n" + (made or b"")
 
 
-def work(agent: Agent, order: Message, files: Dict[str, bytes]) -> Tuple[Optional[Message], Message, bytes]:
-    """(the device, the answer, what was made)"""
+def work(agent: Agent, order: Message, files: Dict[str, bytes]) -> Tuple[Optional[Message], Message, Optional[bytes]]:
+    """(the device, the answer, the file that was made, which may be empty)"""
     if agent.refusal:
-        return None, {"error": {"kind": "target", "message": agent.refusal}}, b""
+        return None, {"error": {"kind": "target", "message": agent.refusal}}, None
     if order["verb"] in ("about", "clean"):
         answer, _ = agent.ask(order["verb"], {})
-        return None, part_of(answer), b""
+        return None, part_of(answer), None
     device, _ = agent.ask("device", {})
     if "error" in device or order["verb"] == "device":
-        return device.get("result"), part_of(device), b""
+        return device.get("result"), part_of(device), None
     found = device["result"]
     expected = order["expected"] or {}
     if any(found.get(name) != content for name, content in expected.items()):
-        return found, {"other": {name: found.get(name) for name in expected}}, b""
+        return found, {"other": {name: found.get(name) for name in expected}}, None
     arguments = dict(order["arguments"])
     for name, file in order["sent"].items():
         kept, _ = agent.ask("have", file)
         if "error" not in kept and not kept["result"]["path"]:
             kept, _ = agent.ask("store", file, files[file["sha256"]])
         if "error" in kept:
-            return found, part_of(kept), b""
+            return found, part_of(kept), None
         arguments[name] = kept["result"]["path"]
     session, _ = agent.ask("session", {})
     if order["made"]:
         arguments[order["made"]] = session["result"]["folder"] + "/" + Path(arguments[order["made"]]).name
     answer, _ = agent.ask(order["verb"], arguments)
     if "error" in answer or not order["made"]:
-        return found, part_of(answer), b""
+        return found, part_of(answer), None
     told, made = agent.ask("fetch", {"path": arguments[order["made"]]})
     if "error" in told:  # nothing was made: the result says why
-        return found, part_of(answer), b""
+        return found, part_of(answer), None
     if hashlib.sha256(made).hexdigest() != told["result"]["sha256"]:
         raise RuntimeError("What the agent made arrived damaged.")
     return found, part_of(answer), made

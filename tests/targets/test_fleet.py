@@ -46,6 +46,13 @@ def test_a_profile_says_which_device_it_was_and_when(device: Connection, model: 
     assert observed["began_s"] < observed["ended_s"]
 
 
+def test_an_empty_file_that_a_device_made_arrives(fleet: Fleet, model: Path) -> None:
+    """MNN's operators are joined by their names: the graph it leaves is an empty file."""
+    pytest.importorskip("MNN", reason="MNN is not installed: pip install 'cutback[mnn]'")
+    with connect(replace(fleet.target("small"), runtime="mnn")) as opened:
+        assert opened.profile(model, runs=2).kernels
+
+
 def test_errors_name_the_device_and_the_users_own_file(device: Connection, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_text("This is no model.")
     with pytest.raises(BadInput, match=r"^small-1: [^\n]*broken\.onnx"):
