@@ -42,6 +42,7 @@ class Worker:
                 stderr=errors,
                 cwd=folder,
                 env=environment,
+                start_new_session=True,  # what a runtime starts beside itself is ended with it
             )
 
     def ask(self, request: dict[str, Any], host: Host, show: Callable[[], None]) -> dict[str, Any]:
@@ -84,7 +85,8 @@ class Worker:
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left of it
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 from targets.errors import BadInput, RuntimeMissing, TargetError
 from targets.protocol import one_line
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # numpy comes with the runtime: without it, the runtime is wh
     import numpy as np
 
 DEVICE = "CPU"
+TELEMETRY = "openvino_telemetry"
 ENGINE = ".blob"
 READS = Reads(opset=21, ir=10)  # newer files are taken too, and read as if they were of these versions
 SINK = "/sink_port_0"  # what it puts behind the name of a tensor that is an output
@@ -26,13 +27,28 @@ CONSTANT_TYPES = ("Const", "Input", "Output")
 def start(threads: int, options: Mapping[str, Any]) -> Runtime:
     only(options, (), "openvino")
     try:
-        import openvino
+        with unreported():
+            import openvino
     except ImportError as missing:
         raise RuntimeMissing(
             f"OpenVINO cannot be imported by {sys.executable} ({missing}). "
             f"Run there: {sys.executable} -m pip install openvino"
         ) from missing
     return OpenVino(openvino, threads)
+
+
+@contextlib.contextmanager
+def unreported() -> Iterator[None]:
+    """Where its telemetry is installed, importing OpenVINO sends word to its makers: a process beside the measurement,
+    which waits for a network and outlives the worker. Without the package it does without."""
+    before = sys.modules.get(TELEMETRY)
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # importing it raises ImportError
+    try:
+        yield
+    finally:
+        del sys.modules[TELEMETRY]
+        if before is not None:
+            sys.modules[TELEMETRY] = before
 
 
 class OpenVino(Runtime):

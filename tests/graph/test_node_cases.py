@@ -28,9 +28,10 @@ OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas_with_his
 OTHER_DOMAINS = ("test_ai_onnx_ml_*", "test_adagrad*", "test_adam*", "test_momentum*", "test_nesterov_*")
 # Their Range reads lists of one number; before opset 11 no index of OneHot may be negative: shape inference says no.
 REFUSED = ("test_affine_grid_*_expanded", "OneHot 9 *")
-# Not compared: where a removed channel is not a number, a weight of zero does not hide it; random draws differ; boxes
+# Not compared: where a removed channel is infinite or no number, a weight of zero does not hide it; draws differ; boxes
 # drawn at random are more than the runtime can count.
-NOT_COMPARED = ("test_acosh*", "test_training_dropout*", "test_bernoulli*", "RoiAlign *")
+MASKED_SCORES = "test_attention_*_qk_matmul_bias_*_causal_expanded"
+NOT_COMPARED = ("test_acosh*", MASKED_SCORES, "test_training_dropout*", "test_bernoulli*", "RoiAlign *")
 TOLERANCE = 1e-4
 
 

@@ -416,9 +416,21 @@ def test_a_holder_that_does_not_move_loses_the_device_and_is_told(
         assert holder.time(model, quick=True).samples_ns
 
 
+def test_what_a_runtime_starts_beside_itself_ends_with_its_worker(server: Server, tmp_path: Path, model: Path) -> None:
+    beside = ["sh", "-c", "sleep 300; true", str(server.root)]
+    settings = (
+        f"import subprocess\nif sys.argv[1] == '--worker': subprocess.Popen({beside!r}, stdin=subprocess.DEVNULL)"
+    )
+    with connect(server.target(python=hurried(tmp_path, settings))) as connection:
+        assert connection.time(model, quick=True).samples_ns
+        assert server.left() == server.agents()
+
+
 @pytest.mark.slow
 def test_no_setting_of_the_devices_clock_matters(server: Server, tmp_path: Path, long: Path, model: Path) -> None:
-    settings = IMPATIENT + "targets.lease.SHOWN_EVERY_S = 0.2\n" + JUMPING
+    settings = (
+        "targets.host.HEARTBEAT_S = 0.3\ntargets.lease.SHOWN_EVERY_S = 0.2\n" + JUMPING
+    )  # ten years: past any limit
     target = server.target(python=hurried(tmp_path, settings))
     with host(target, long, 3, "targets.channel.HEARTBEAT_S = 0.3") as process:
         measuring(server)

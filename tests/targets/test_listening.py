@@ -1,9 +1,11 @@
-"""Nothing of ours listens on the network, whichever way a device is reached."""
+"""Nothing of ours listens on the network, whichever way a device is reached, and no runtime reports that it is used."""
 
 import contextlib
 import os
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from targets.connection import connect
 from targets.target import Target
+from tests.targets.processes import descendants
 from tests.targets.sshd import SSHD, NoServer, serve
 
 pytestmark = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads the kernel's tables")
@@ -31,19 +34,9 @@ def listening() -> dict[str, int]:
     return found
 
 
-def parents() -> dict[int, int]:
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            found[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    return found
-
-
 def ours() -> set[int]:
     """This process, all that descend from it, and the kept connections of ssh, which leave their parents."""
-    known, tree = {os.getpid()}, parents()
-    while grown := {pid for pid, parent in tree.items() if parent in known} - known:
-        known |= grown
+    known = {os.getpid(), *descendants(os.getpid())}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             if f"cutback-ssh-{os.getuid()}".encode() in path.read_bytes():
@@ -89,3 +82,11 @@ def test_no_port_but_the_servers_is_open_while_a_device_is_measured_on(model: Pa
         device = stack.enter_context(connect(server.target()))
         device.run(model, FEEDS)
         assert open_ports() == before | {server.port}
+
+
+def test_openvino_is_used_without_its_telemetry() -> None:
+    pytest.importorskip("openvino_telemetry", reason="OpenVINO is not installed: pip install 'cutback[openvino]'")
+    asked = "import sys; from targets.runtimes.openvino import start; start(1, {}); print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", asked], text=True).split()
+    assert "openvino" in loaded
+    assert "openvino_telemetry" not in loaded
