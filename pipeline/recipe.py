@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from calibration.preprocessing import Preprocessing
 from pipeline.goal import parse_goal
-from pipeline.importance.criteria import CRITERIA
+from pipeline.importance.criteria import CRITERIA, default_criterion
 from pipeline.importance.normalise import NORMALISATIONS, default_normalisation
 from pipeline.training.config import RecoveryConfig
 from targets.errors import BadInput
@@ -124,7 +124,7 @@ class Recipe(Part):
         if not isinstance(fields, Mapping):
             return fields
         with_data = fields.get("data") is not None
-        criterion = fields.get("criterion", "taylor-gate" if with_data else "l2")
+        criterion = fields.get("criterion", default_criterion(with_data))
         filled = {
             "criterion": criterion,
             "normalisation": default_normalisation(str(criterion)),

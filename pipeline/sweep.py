@@ -17,7 +17,7 @@ from pipeline.goal import parse_goal
 from pipeline.graph.labels import Blocks
 from pipeline.graph.model import save
 from pipeline.graph.rewrite import rewritten
-from pipeline.importance import default_normalisation
+from pipeline.importance import default_criterion, default_normalisation
 from pipeline.latency.profiling import PlanSpace, cut_to, profile_network
 from pipeline.lowering import connect
 from pipeline.profile import describe_stairs
@@ -82,7 +82,7 @@ def sweep(
     groups = groups_to_cut(opened.channels, include=include, exclude=exclude, inexact=inexact)
     samples = open_samples(opened.model, data, preprocessing) if data else None
     judged = open_samples(opened.model, validation, preprocessing) if validation else None
-    named_criterion = criterion or ("taylor-gate" if data else "l2")
+    named_criterion = criterion or default_criterion(bool(data))
     full = {group.id: group.channels for group in opened.channels.groups}
     with connect(find_target(target), tell=tell) as connection:
         rewrite = needs_rewrites(opened.model, connection)

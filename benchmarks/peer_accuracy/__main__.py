@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.peer_accuracy.points import NETWORKS, SHARES, cut_points, points
+from pipeline.importance.criteria import default_criterion
 from targets.errors import CutbackError
 
 STEPS = ("cut", "train", "time", "accuracy", "report")
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--method", action="append", choices=list(SHARES))
     parser.add_argument("--point", action="append", type=float, help="shares instead of each method's own: --point 0.5")
     parser.add_argument("--db", default=None, help="profile database, for cut of ours")
-    parser.add_argument("--criterion", default="taylor-gate", help="ours, for cut (default: as compress has it)")
+    parser.add_argument(
+        "--criterion", default=default_criterion(with_data=True), help="ours, for cut (default: as compress has it)"
+    )
     parser.add_argument("--peer-criterion", default="taylor", choices=("taylor", "magnitude"))
     parser.add_argument("--epochs", type=int, default=10, help="for train (default: 10)")
     parser.add_argument("--float32", action="store_true", help="train in float32 instead of bfloat16")

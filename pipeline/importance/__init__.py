@@ -3,7 +3,7 @@
 A criterion, its normalisation and its cost regularisation are three separate choices.
 """
 
-from pipeline.importance.criteria import CRITERIA, Criterion, Scores, score
+from pipeline.importance.criteria import CRITERIA, Criterion, Scores, default_criterion, score
 from pipeline.importance.normalise import NORMALISATIONS, default_normalisation, normalise
 from pipeline.importance.regularise import regularise
 
@@ -12,6 +12,7 @@ __all__ = [
     "NORMALISATIONS",
     "Criterion",
     "Scores",
+    "default_criterion",
     "default_normalisation",
     "normalise",
     "regularise",

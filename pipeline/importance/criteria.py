@@ -59,6 +59,11 @@ CRITERIA: dict[str, Criterion] = {
 }
 
 
+def default_criterion(with_data: bool) -> str:
+    """What channels are scored by when nobody chose."""
+    return "taylor-gate" if with_data else "l2"
+
+
 def score(
     criterion: str,
     proto: "onnx.ModelProto",

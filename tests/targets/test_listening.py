@@ -1,4 +1,4 @@
-"""Nothing of ours listens on the network, whichever way a device is reached, and no runtime reports that it is used."""
+"""Nothing of ours listens on the network, whichever way a device is reached, and OpenVINO tells nobody of it."""
 
 import contextlib
 import os
