@@ -428,9 +428,8 @@ def test_what_a_runtime_starts_beside_itself_ends_with_its_worker(server: Server
 
 @pytest.mark.slow
 def test_no_setting_of_the_devices_clock_matters(server: Server, tmp_path: Path, long: Path, model: Path) -> None:
-    jumping = (
-        "targets.host.HEARTBEAT_S = 0.3\ntargets.lease.SHOWN_EVERY_S = 0.2\n" + JUMPING
-    )  # by years: past any limit
+    # It jumps by years, which is past any limit: none has to be short for this.
+    jumping = "targets.host.HEARTBEAT_S = 0.3\ntargets.lease.SHOWN_EVERY_S = 0.2\n" + JUMPING
     target = server.target(python=hurried(tmp_path, jumping))
     with host(target, long, 3, "targets.channel.HEARTBEAT_S = 0.3") as process:
         measuring(server)
