@@ -4,7 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import nn
+
 from benchmarks.peer_accuracy.points import PREPROCESSING, Point, original, recovery
+from benchmarks.peer_accuracy.remembered import Remembered
 from pipeline.graph.fold_batchnorm import fold_batchnorm
 from pipeline.graph.model import load, save
 from pipeline.graph.proof import prove
@@ -33,8 +36,12 @@ def train(point: Point, data: Path, epochs: int, *, bf16: bool) -> None:
     teacher = original(point.work, point.network).model
     student = load(point.folder / "cut.onnx", teacher.bound)
     samples = open_samples(teacher, str(data / "train.npz"), PREPROCESSING)
+
+    def remembered(module: nn.Module) -> nn.Module:
+        return Remembered(module, point.work / point.network / "teacher")
+
     trained, record = recover_model(
-        student, teacher, samples, recovery(epochs, bf16=bf16), point.folder, _epoch_printer(point)
+        student, teacher, samples, recovery(epochs, bf16=bf16), point.folder, _epoch_printer(point), remembered
     )
     save(trained, point.folder / "recovered.onnx")
     final = fold_batchnorm(trained)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from torch import Tensor
+from torch import Tensor, nn
 
 from calibration.accuracy import evaluate
 from calibration.batches import Samples
@@ -28,13 +28,15 @@ def recover_model(
     config: RecoveryConfig,
     folder: Path,
     on_progress: Progress | None = None,
+    around_teacher: Callable[[nn.Module], nn.Module] = lambda module: module,
 ) -> tuple[Model, dict[str, Any]]:
-    """The trained network, and what the report says of it. `original` is the teacher.
+    """The trained network, and what the report says of it. `original`, with `around_teacher`, is the teacher.
 
     A part of `samples` is held out to choose the best epoch by; the validation set of the user is never looked at.
     """
     training, held_out = split_off(samples, config.seed)
-    student, teacher = (OnnxModule(free_batch(m), one_by_one=samples.most == 1) for m in (cut, original))
+    student, module = (OnnxModule(free_batch(m), one_by_one=samples.most == 1) for m in (cut, original))
+    teacher = around_teacher(module)
     reestimate(student, training, seed=config.seed, on_progress=on_progress)
 
     def validation(module: Any) -> float:
