@@ -16,7 +16,7 @@ from pipeline.graph.model import Model
 from pipeline.graph.precision import in_float32
 from pipeline.graph.rounding import without_rounding
 from targets.comparison import difference
-from targets.errors import ProofFailed
+from targets.errors import BadInput, ProofFailed
 
 RANDOM_INPUTS = 2
 # Networks are trained on inputs of very different size. On too large ones some overflow, or amplify rounding until
@@ -32,6 +32,11 @@ FLOOR = 1e-5  # a few roundings of float32, whatever the noise drawn; a wrong cu
 CEILING = 1e-2
 QUANTUM = 1 / 127  # of an output that fills the range of eight bits, the larger half of it where they have a sign
 REPORT = "Nothing was written. This is a defect of cutback: please report it with the model and the plan."
+HIDDEN = (
+    "With its removed channels zeroed the original gives outputs that are no number where the cut network gives one: "
+    "a removed channel is infinite or no number for random inputs, and zero times that is no number either. So the cut "
+    "cannot be shown to be right. Nothing was written. Leave those channels as they are with --exclude."
+)
 SILENT = (
     "the proof compared outputs that are the same for every random input (zeros, say): it shows that the cut network "
     "gives them too, and nothing else"
@@ -60,7 +65,10 @@ class Proof:
 
 
 def prove(cut: Model, masked: Model, *, seed: int = 0) -> Proof:
-    """Run both on random inputs, unoptimised. Raises ProofFailed where they differ by more than rounding."""
+    """Run both on random inputs, unoptimised.
+
+    Raises ProofFailed where they differ by more than rounding, BadInput where the masked original gives no number.
+    """
     pair = [_runnable(model) for model in (cut, masked)]
     if not pair[1].proto.graph.node:  # all of it hangs on a foreign operator, so that nothing was cut
         return Proof(0.0, FLOOR, 0, 0.0, 1.0)
@@ -93,9 +101,11 @@ def _compare(cut: Model, masked: Model, seed: int) -> Proof:
     seen = []
     for number in range(RANDOM_INPUTS):
         feeds = random_feeds(masked, seed + number, scale=scale)
-        theirs = original(feeds)
+        theirs, outputs = original(feeds), ours(feeds)
         seen.append(theirs)
-        error = max(error, outputs_agree(ours(feeds), theirs))
+        if _hidden(outputs, theirs):
+            raise BadInput(HIDDEN)
+        error = max(error, outputs_agree(outputs, theirs))
         noise = max(noise, outputs_agree(noisy(_jittered(feeds, seed)), theirs))
     doubt = SILENT if all(_same(seen[0], other) for other in seen[1:]) else None
     return Proof(error, min(max(FLOOR, NOISE_FACTOR * noise), CEILING), RANDOM_INPUTS, noise, scale, doubt=doubt)
@@ -177,6 +187,15 @@ def _jitter(values: NDArray[np.generic], generator: np.random.Generator) -> NDAr
 
 def _finite(outputs: Mapping[str, NDArray[np.generic]]) -> bool:
     return all(bool(np.isfinite(v).all()) for v in outputs.values() if np.issubdtype(v.dtype, np.floating))
+
+
+def _hidden(outputs: Mapping[str, NDArray[np.generic]], theirs: Mapping[str, NDArray[np.generic]]) -> bool:
+    """Whether the masked original has no number somewhere where the cut network has one."""
+    return any(
+        values.shape == outputs[name].shape and bool((np.isnan(values) & ~np.isnan(outputs[name])).any())
+        for name, values in theirs.items()
+        if np.issubdtype(values.dtype, np.floating)
+    )
 
 
 def _same(outputs: Mapping[str, NDArray[np.generic]], others: Mapping[str, NDArray[np.generic]]) -> bool:

@@ -12,7 +12,7 @@ from pipeline.graph.flops import node_flops, paper_cost
 from pipeline.graph.model import from_proto
 from pipeline.graph.proof import finite_feeds, outputs_agree, prove, random_feeds
 from pipeline.prune import prune
-from targets.errors import ProofFailed
+from targets.errors import BadInput, ProofFailed
 from tests.graph.small import coupled, proto
 
 IMAGE = "float[1,3,4,4] x"
@@ -56,6 +56,14 @@ def test_network_that_overflows_on_large_inputs_is_compared_on_smaller_ones() ->
     proof = prove(cut(model, channels, {"a": (0, 3)}), masked(model, channels, {"a": (0, 3)}))
     assert proof.scale < 1
     assert np.isfinite(finite_feeds(model, 0)["x"]).all()
+
+
+def test_removed_channel_that_is_infinite_is_no_defect() -> None:
+    body = "a = Conv(x, w) m = Mul(a, k) e = Exp(m) r = Reciprocal(e) s = Add(e, r) y = Conv(s, v)"
+    k = np.asarray([0, 1e6, 1e6, 0], np.float32).reshape(1, 4, 1, 1)
+    model, channels, _ = coupled(IMAGE, body, **WEIGHTS, k=k)
+    with pytest.raises(BadInput, match="a removed channel is infinite"):
+        prove(cut(model, channels, {"a": (0, 3)}), masked(model, channels, {"a": (0, 3)}))
 
 
 THRESHOLD = "a = Conv(x, w) b = Sub(a, k) c = Relu(b) y = Conv(c, v)"
