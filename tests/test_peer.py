@@ -9,6 +9,7 @@ from torch import nn
 from benchmarks.networks import export
 from benchmarks.networks.cifar_resnet import CifarResNet, stream_layers, trained
 from benchmarks.peer import Rule, count, cut_to_share, dry_run, modules, output_layers, pruner_of, scores, total
+from benchmarks.peer_accuracy.remembered import Remembered
 from benchmarks.peer_accuracy.reporting import Result, compare, frontier, latency_at
 from benchmarks.peer_scores import peer_kept, shared_scores
 from pipeline.graph.couple import couple
@@ -135,6 +136,26 @@ def test_a_group_that_the_peer_does_not_rank_is_not_offered(tmp_path):
     shared = shared_scores({"joined": np.ones(32)}, channels.free)
     assert [group.channels for group in shared.groups] == [32]
     assert shared.total == 32
+
+
+def test_a_teacher_is_asked_once_about_a_batch_whoever_asks(tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 10)).eval()
+    asked = []
+    network.register_forward_hook(lambda *_: asked.append(torch.is_autocast_enabled("cpu")))
+    images, others = torch.randn(2, 5, 3, 8, 8)
+    with torch.inference_mode():
+        first = Remembered(network, tmp_path)(images)
+        again = Remembered(network, tmp_path)(images.contiguous(memory_format=torch.channels_last))
+        assert torch.equal(first, network(images))
+        assert torch.equal(again, first)
+        assert len(asked) == 2  # the network itself just now is one of them
+        assert not torch.equal(Remembered(network, tmp_path)(others), first)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = Remembered(network, tmp_path)(images)
+    assert asked == [False, False, False, True]
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, first)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_frontier_leaves_out_what_is_slower_and_no_better():
