@@ -186,6 +186,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
             [each.accuracy for each in own],
             yerr=[standard_error(each.accuracy) for each in own],
             marker="o",
+            markerfacecolor=None if plain == method else "white",
             capsize=2,
             color=f"C{list(NAMES).index(plain)}",
             linestyle="-" if plain == method else ":",
