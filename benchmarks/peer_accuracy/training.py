@@ -1,5 +1,6 @@
 """Step `train`: the same recovery for every point, one after the other, each resumable at its last epoch."""
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,7 +39,8 @@ def train(point: Point, data: Path, epochs: int, *, bf16: bool) -> None:
     samples = open_samples(teacher, str(data / "train.npz"), PREPROCESSING)
 
     def remembered(module: nn.Module) -> nn.Module:
-        return Remembered(module, point.work / point.network / "teacher")
+        content = hashlib.blake2b(teacher.proto.SerializeToString(deterministic=True), digest_size=8).hexdigest()
+        return Remembered(module, point.work / point.network / f"teacher-{content}")
 
     trained, record = recover_model(
         student, teacher, samples, recovery(epochs, bf16=bf16), point.folder, _epoch_printer(point), remembered
