@@ -34,8 +34,8 @@ QUANTUM = 1 / 127  # of an output that fills the range of eight bits, the larger
 REPORT = "Nothing was written. This is a defect of cutback: please report it with the model and the plan."
 HIDDEN = (
     "With its removed channels zeroed the original gives outputs that are no number where the cut network gives one: "
-    "most likely a removed channel is infinite for random inputs, and zero times that is no number. So the cut cannot be "
-    "shown to be right. Nothing was written. Leave those channels as they are with --exclude. Where no channel is "
+    "most likely a removed channel is infinite for random inputs, and zero times that is no number. So the cut cannot "
+    "be shown to be right. Nothing was written. Leave those channels as they are with --exclude. Where no channel is "
     "infinite, this is a defect of cutback: please report it with the model and the plan."
 )
 SILENT = (
