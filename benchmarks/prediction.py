@@ -28,10 +28,10 @@ from benchmarks.networks import NETWORKS, SIZES, export
 from pipeline.graph.model import save
 from pipeline.latency.design import anywhere, at_candidates
 from pipeline.latency.profiling import NetworkProfile, profile_network
-from pipeline.latency.samples import cut_to, profile_model
+from pipeline.latency.samples import cut_to, level_of, profile_model
+from pipeline.latency.speed import Speed
 from pipeline.stages.opening import Opened, groups_to_cut, open_model
 from targets.connection import Connection, connect
-from targets.kernels import fastest, in_gauges
 from targets.measure import measure
 from targets.profiles.store import ProfileStore
 from targets.target import find_target
@@ -150,7 +150,8 @@ def measure_plans(
 
 
 def in_turns(row: dict[str, Any], connection: Connection, work: Path) -> dict[str, Any]:
-    """The row with each held-out plan predicted, and measured where it was not, as multiples of the gauge's time."""
+    """The row with each held-out plan predicted, and measured where it was not, as multiples of the gauge's time.
+    `repeats`: end-to-end time, gauge and stream of each, in ns."""
     name = row["network"]
     with tempfile.TemporaryDirectory(prefix="cutback-prediction-") as folder:
         source = Path(folder, f"{name}.onnx")
@@ -159,7 +160,7 @@ def in_turns(row: dict[str, Any], connection: Connection, work: Path) -> dict[st
         groups = groups_to_cut(opened.channels, inexact=True)
         store = ProfileStore(work / f"{name}.sqlite")
         latency = profile_network(opened.model, opened.channels, groups, connection, store).latency
-        level = float(np.median([sample.gauge_ns for sample in latency.samples]))
+        level = latency.usual.gauge_ns
         whole = latency.predict_ns({group.id: group.channels for group in opened.channels.groups})
         taken = [turn["repeats"] for turn in row.get("in_turns", ())]
         if not taken:
@@ -168,14 +169,14 @@ def in_turns(row: dict[str, Any], connection: Connection, work: Path) -> dict[st
                 for times, plan in zip(taken, row["plans"], strict=True):
                     cut = cut_to(opened.model, opened.channels, plan["channels"], "kept")
                     found = profile_model(cut, connection, "plan")
-                    # at the speed of the profile: the model knows how much more than the gauge the network slows down
-                    speed = (level / fastest(found.gauge_ns)) ** latency.power
-                    times.append(speed * in_gauges(found.end_to_end.samples_ns, found.gauge_ns))
+                    took = (found.end_to_end.samples_ns, found.gauge_ns, found.stream_ns)
+                    times.append(list(map(level_of, took)))
     turns, plans = [], []
     for times, plan in zip(taken, row["plans"], strict=True):
         predicted, interval = latency.predict_ns(plan["channels"]), latency.interval_ns(plan["channels"])
         ends = [end / level for end in interval]
-        measured = float(np.median(times))
+        # at the speed of the profile: the model knows how much more than the gauge the network slows down
+        measured = float(np.median([took / latency.slowdown(Speed(*speed)) for took, *speed in times])) / level
         turns.append({"predicted": predicted / level, "interval": ends, "measured": measured, "repeats": times})
         plans.append({**plan, "predicted_ms": predicted / 1e6, "predicted_share": predicted / whole})
     return {**row, "plans": plans, "in_turns": turns}

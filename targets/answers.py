@@ -34,6 +34,7 @@ class Profiled(NamedTuple):
 
     end_to_end: Session
     gauge_ns: tuple[int, ...]
+    stream_ns: tuple[int, ...]
     kernels: tuple[Mapping[str, Any], ...] | None
 
 
@@ -93,10 +94,11 @@ def profile_from(told: Any, *, kernels_only: bool) -> Profiled:
     """With `kernels_only` there need be no end-to-end runs; the session then holds none."""
     session = session_from(part_of(told, "end_to_end"), least=0 if kernels_only else 1)
     gauge_ns = times(part_of(told, "gauge_ns"), "gauge_ns", shortest_ns=1, least=0)
+    stream_ns = times(told.get("stream_ns", []), "stream_ns", shortest_ns=1, least=0)
     kernels = part_of(told, "kernels")
     if kernels is None:
-        return Profiled(session, gauge_ns, None)
-    return Profiled(session, gauge_ns, tuple(map(raw_kernel, items(kernels, MOST_KERNELS, "kernels"))))
+        return Profiled(session, gauge_ns, stream_ns, None)
+    return Profiled(session, gauge_ns, stream_ns, tuple(map(raw_kernel, items(kernels, MOST_KERNELS, "kernels"))))
 
 
 def raw_kernel(told: Any) -> dict[str, Any]:

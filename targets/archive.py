@@ -15,14 +15,15 @@ STANDALONE = (  # all that `targets.standalone` imports, and nothing that a devi
     "load.py", "packed.py",
     "pairing.py", "probe.py", "profiles/__init__.py", "profiles/lines.py", "protocol.py", "results.py", "rounds.py",
     "runtimes/__init__.py", "runtimes/cuda.py", "runtimes/onnxruntime.py", "runtimes/onnxruntime_providers.py",
-    "runtimes/tensorrt.py", "speed.py", "sysfs.py",
+    "runtimes/tensorrt.py", "speed.py", "stream.py", "sysfs.py",
     "standalone.py", "timing.py", "watch.py", "worker.py", "workers.py",
 )  # fmt: skip
 
 AGENT = (  # all that `targets.agent` and its workers import, with every runtime
     *CONDITIONS, "__init__.py", "agent.py", "cache.py", "cores.py", "errors.py",
     "feeds.py", "host.py", "lease.py", "load.py", "pairing.py",
-    "probe.py", "protocol.py", "speed.py", "store.py", "sysfs.py", "timing.py", "watch.py", "worker.py", "workers.py",
+    "probe.py", "protocol.py", "speed.py", "store.py", "stream.py", "sysfs.py", "timing.py", "watch.py", "worker.py",
+    "workers.py",
 )  # fmt: skip
 
 # Understood by every Python 3, so that one that is too old says so instead of showing a syntax error.

@@ -210,7 +210,7 @@ class Connection:
                     self._link.fetch(made, graph, 4 * size_of(path) + MOST_GRAPH_BYTES)
                 return profiled
 
-            session, gauge_ns, raw = self._again(work)
+            session, gauge_ns, stream_ns, raw = self._again(work)
             session = self._of_its_regime(session)
             device = replace(self.device, observed={**self.device.observed, **self._observed})
             kernels: tuple[Kernel, ...] = ()
@@ -220,7 +220,7 @@ class Connection:
             if kernels_only:
                 together = zip(*(kernel.samples_ns for kernel in kernels), strict=True)
                 session = replace(session, samples_ns=tuple(map(sum, together)))
-            return Profile(kernels, session, device, gauge_ns)
+            return Profile(kernels, session, device, gauge_ns, stream_ns)
 
     def _of_its_regime(self, session: Session) -> Session:
         """With the doubt whether the clocks were as the target says. `TargetError` where they were not: a device that

@@ -51,14 +51,15 @@ class Profile:
     profiled.
 
     Profiling slows every node: the end-to-end time is never the kernels' sum, and never taken from profiled runs.
-    `gauge_ns`: what the gauge took, in the same turns. Empty where no gauge ran. There are no kernels where the
-    runtime does not tell their times.
+    `gauge_ns`: what the gauge took, in the same turns; `stream_ns`: what copies through memory took before and after
+    them. Empty where none ran. There are no kernels where the runtime does not tell their times.
     """
 
     kernels: tuple[Kernel, ...]
     end_to_end: Session
     device: Device
     gauge_ns: tuple[int, ...] = ()
+    stream_ns: tuple[int, ...] = ()
 
     @property
     def calm(self) -> tuple[int, ...]:

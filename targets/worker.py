@@ -27,6 +27,7 @@ from targets.load import pin
 from targets.pairing import take_turns
 from targets.protocol import claim_stdout, error_of, send
 from targets.runtimes import Loaded, Runtime, open_runtime
+from targets.stream import copied
 from targets.timing import FULL, QUICK, take_session
 from targets.watch import Watch
 
@@ -82,7 +83,9 @@ class Verbs:
         profiled = self._runtime.profiled(model, shapes, graph)
         if kernels_only and profiled is None:
             raise TargetError("With these options the runtime tells no kernel times. Profile whole networks on it.")
+        stream_ns = copied()  # before the warm-up and after the last turn: no run finds its caches swept
         turns = take_turns(plain, profiled.run if profiled else None, steady, runs, self.progress)
+        stream_ns += copied()
         doubts, voided = watch.stop()
         seen = observation.end()
         end_to_end = {
@@ -96,6 +99,7 @@ class Verbs:
         return {
             "end_to_end": end_to_end,
             "gauge_ns": turns.gauge_ns,
+            "stream_ns": stream_ns,
             "kernels": profiled.kernels(turns.kept) if profiled else None,
             "graph": graph,
         }

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.latency.predict import LatencyModel, Spread, at_level, fit
+from pipeline.latency.predict import LatencyModel, Spread, fit
 from pipeline.latency.samples import Known
 from pipeline.latency.sites import Site, SiteMap
+from pipeline.latency.speed import speed_of
 from pipeline.latency.table import OFF, Sample, family_key, regime_of
 
 FOLDS = 5
@@ -61,10 +62,9 @@ def held_out(
     whole = fit(sites, samples, known)
     for fold in range(FOLDS):
         seen = [sample for number, same in enumerate(plans) if number % FOLDS != fold for sample in same]
-        model = fit(sites, seen, known, power=whole.power)
-        level = float(np.median([sample.gauge_ns for sample in model.samples]))
+        model = fit(sites, seen, known, powers=whole.powers)
         for sample, *_ in plans[fold::FOLDS]:
-            now = at_level(sample, level, 1 + whole.power)
+            now = sample.scaled(1 / model.slowdown(speed_of(sample)))
             edges = all(sample.channels[group] in counts for group, counts in candidates.items())
             errors[edges].append(model.predict_ns(sample.channels) / now.end_to_end_ns - 1)
             factor = now.end_to_end_ns / max(now.total_ns, 1e-9)

@@ -39,4 +39,5 @@ def observed_in(profile: Profile) -> dict[str, Any]:
     """What is kept beside a profile's rows, so that their levels can be told; of a fleet, by which device."""
     observed = profile.device.observed
     by = {"device": {name: observed[name] for name in OF_A_FLEET if name in observed}} if "worker" in observed else {}
-    return {"gauge_ns": list(profile.gauge_ns), "calm": list(profile.calm), **by}
+    speed = {"gauge_ns": list(profile.gauge_ns), "stream_ns": list(profile.stream_ns)}
+    return {**speed, "calm": list(profile.calm), **by}

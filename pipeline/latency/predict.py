@@ -11,6 +11,7 @@ from scipy import optimize
 from pipeline.allocation.problem import CostTable
 from pipeline.latency.samples import Known
 from pipeline.latency.sites import SiteMap
+from pipeline.latency.speed import AS_THE_GAUGE, Powers, Speed, find_powers, slowdown, speed_of, usual
 from pipeline.latency.table import KernelTable, Sample, family_key, table_from
 from pipeline.latency.whole import fit_whole
 
@@ -19,8 +20,6 @@ MOST_OVERHEAD_NS = 5e3  # of profiling, a kernel; more was never seen, and more 
 # Where all plans have as many kernels, overhead and offset undo each other: the smallest ones are taken.
 TIE_BREAK = 1e-3
 MOST_CORRECTION = 0.1  # of a plan's kernels to what the same turns took end to end
-STEADY = 0.02  # standard deviation of the gauge, relative, up to which there is nothing to learn from it
-MOST_SENSITIVE = 1.0  # a network slows down at most by this power more than the gauge
 FloatArray = NDArray[np.float64]
 
 
@@ -39,7 +38,7 @@ UNKNOWN_SPREAD = Spread()
 class LatencyModel:
     """end to end = scale * sum over sites + offset, in ns, with the device as fast as it was when most samples were
     taken. `candidates`: the widths that were offered, by group. `known`: kernels that other networks showed.
-    `power`: by which the network slows down more than the gauge."""
+    `powers`: by which the network slows down more than the gauge."""
 
     sites: SiteMap
     samples: tuple[Sample, ...]
@@ -49,12 +48,21 @@ class LatencyModel:
     spread: Spread = UNKNOWN_SPREAD
     candidates: Mapping[str, Sequence[int]] = field(default_factory=dict)
     known: Known = field(default_factory=dict)
-    power: float = 0.0
+    powers: Powers = AS_THE_GAUGE
+
+    @property
+    def usual(self) -> Speed:
+        """How fast the device was, as predictions take it."""
+        return usual(self.samples)
 
     def predict_ns(self, channels: Mapping[str, int]) -> float:
         """The end-to-end time of a plan (group id -> channels kept, all groups)."""
         total = sum(self.table.cost(family_key(site.family), site.at(channels)) for site in self.sites.sites)
         return self.scale * total + self.offset_ns
+
+    def slowdown(self, now: Speed) -> float:
+        """How many times as long as predicted the network takes on a device that is this fast."""
+        return slowdown(now, self.usual, self.powers)
 
     def interval_ns(self, channels: Mapping[str, int]) -> tuple[float, float]:
         """Where nine in ten such plans come out, by the plans that were held out; (0, inf) where none were."""
@@ -92,17 +100,16 @@ class _Cost:
 
 
 def fit(
-    sites: SiteMap, samples: Sequence[Sample], known: Known | None = None, *, power: float | None = None
+    sites: SiteMap, samples: Sequence[Sample], known: Known | None = None, *, powers: Powers | None = None
 ) -> LatencyModel:
     """Table and end-to-end line from all samples, brought to one speed of the device. `known`: kernels that other
-    networks showed, in gauges. `power`: by which the network slows down more than the gauge, where that is known."""
+    networks showed, in gauges. `powers`: by which the network slows down more than the gauge, where that is known."""
     known = known or {}
-    level = float(np.median([sample.gauge_ns for sample in samples]))
-    if power is None:
-        even = [at_level(sample, level, 1.0) for sample in samples]
-        power = _sensitivity(_fit(sites, samples, even, known), samples, even)
-    model = _fit(sites, samples, [at_level(sample, level, 1.0 + power) for sample in samples], known)
-    return replace(model, power=power)
+    if powers is None:
+        even = at_one_speed(samples, AS_THE_GAUGE)
+        model = _fit(sites, samples, even, known)
+        powers = find_powers(samples, [s.end_to_end_ns / max(model.predict_ns(s.channels), 1.0) for s in even])
+    return replace(_fit(sites, samples, at_one_speed(samples, powers), known), powers=powers)
 
 
 class _Line(NamedTuple):
@@ -118,7 +125,7 @@ def _fit(sites: SiteMap, samples: Sequence[Sample], even: Sequence[Sample], know
     if not sites.told:
         return LatencyModel(sites, tuple(samples), fit_whole(sites, even), 1.0, 0.0)
     line = _line(even)
-    level = float(np.median([sample.gauge_ns for sample in samples]))
+    level = usual(samples).gauge_ns
 
     def correction(sample: Sample) -> float:
         """Kernels and whole took turns: what one has more than the other is noise of the kernels' turns."""
@@ -142,25 +149,10 @@ def _own(sample: Sample, site: str, line: _Line) -> float:
     return max(sample.sites_ns[site] - line.overhead_ns * sample.kernels[site], 0.0)
 
 
-def at_level(sample: Sample, level: float, power: float) -> Sample:
-    """The sample as it would have been with the gauge at `level`, if the network's times go with that power of it."""
-    return sample.scaled((level / sample.gauge_ns) ** power) if sample.gauge_ns and level else sample
-
-
-def _sensitivity(model: LatencyModel, samples: Sequence[Sample], even: Sequence[Sample]) -> float:
-    """By which power the network slows down more than the gauge does, from how predictions miss as the gauge wanders; a
-    median of slopes (Theil and Sen), between 0 and MOST_SENSITIVE."""
-    gauges = np.asarray([sample.gauge_ns for sample in samples])
-    if len(samples) < FEWEST_FOR_LINE or np.any(gauges <= 0) or np.std(np.log(gauges)) < STEADY:
-        return 0.0
-    speeds = np.log(gauges)
-    missed = np.log([s.end_to_end_ns / max(model.predict_ns(s.channels), 1.0) for s in even])
-    first, second = np.triu_indices(len(samples), 1)
-    apart = np.abs(speeds[first] - speeds[second]) > STEADY
-    if not np.any(apart):
-        return 0.0
-    slopes = (missed[first] - missed[second])[apart] / (speeds[first] - speeds[second])[apart]
-    return float(np.clip(np.median(slopes), 0.0, MOST_SENSITIVE))
+def at_one_speed(samples: Sequence[Sample], powers: Powers) -> list[Sample]:
+    """The samples as they would have been with the device as fast as it usually was."""
+    then = usual(samples)
+    return [sample.scaled(1 / slowdown(speed_of(sample), then, powers)) for sample in samples]
 
 
 def _line(samples: Sequence[Sample]) -> _Line:

@@ -56,14 +56,14 @@ def sample_plan(
 ) -> Sample:
     """Cut to `plan`, build, profile, record."""
     profile = profile_model(cut_to(model, channels, plan, space.constants, rewrite=space.rewrite), connection, "plan")
-    gauge_ns = fastest(profile.gauge_ns) if profile.gauge_ns else 0.0
+    gauge_ns, stream_ns = level_of(profile.gauge_ns), level_of(profile.stream_ns)
     level = gauge_ns or 1.0
     end_to_end_ns = level * in_gauges(profile.end_to_end.samples_ns, profile.gauge_ns)
     if not sites.told:
         if store:
             key, session = _graph_key(model, plan, space, connection), f"{session_id}-{digest_of(dict(plan))[:12]}"
             store.add([Row(key, profile.end_to_end.samples_ns, session, 0, observed_in(profile))])
-        return Sample(dict(plan), {}, {}, end_to_end_ns, gauge_ns)
+        return Sample(dict(plan), {}, {}, end_to_end_ns, gauge_ns, stream_ns)
     times = sites.gather(profile.kernels)
     if store:
         session = f"{session_id}-{digest_of(dict(plan))[:12]}"
@@ -87,7 +87,19 @@ def sample_plan(
         {name: time.kernels for name, time in times.items()},
         end_to_end_ns,
         gauge_ns,
+        stream_ns,
     )
+
+
+def level_of(samples_ns: Sequence[float]) -> float:
+    """0 where there are none."""
+    return fastest(samples_ns) if samples_ns else 0.0
+
+
+def usual_level(sessions: Sequence[Sequence[float]]) -> float:
+    """The median of those that have samples; 0 where none has."""
+    known = [fastest(samples) for samples in sessions if samples]
+    return float(np.median(known)) if known else 0.0
 
 
 def cut_to(
@@ -124,8 +136,8 @@ def known_sample(
     rows = store.find([*keys.values(), ends])
     if any(not rows.get(digest) for digest in (*keys.values(), ends)):
         return None
-    gauges = [row.observed["gauge_ns"] for row in rows[ends]]
-    gauge_ns = float(np.median([fastest(gauge) if gauge else 0.0 for gauge in gauges]))
+    gauge_ns = usual_level([row.observed["gauge_ns"] for row in rows[ends]])
+    stream_ns = usual_level([row.observed.get("stream_ns", ()) for row in rows[ends]])
     level = gauge_ns or 1.0
     return Sample(
         dict(plan),
@@ -133,6 +145,7 @@ def known_sample(
         {name: round(np.median([_kernels(row) for row in rows[digest]])) for name, digest in keys.items()},
         level * float(np.median([in_gauges_of(row) for row in rows[ends]])),
         gauge_ns,
+        stream_ns,
     )
 
 

@@ -39,6 +39,7 @@ def to_json(profile: NetworkProfile) -> dict[str, Any]:
                 "kernels": dict(s.kernels),
                 "end_to_end_ns": s.end_to_end_ns,
                 "gauge_ns": s.gauge_ns,
+                "stream_ns": s.stream_ns,
             }
             for s in profile.latency.samples
         ],

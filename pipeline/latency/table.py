@@ -87,13 +87,15 @@ class KernelTable:
 class Sample:
     """One plan, built and profiled: its sites' times and numbers of kernels, and its end-to-end time in the same
     turns. Times in ns at `gauge_ns`, as the runtime's profiler gave them: with what profiling adds to every kernel.
-    `gauge_ns`: the gauge's time then; 0 where no gauge ran. No sites where the runtime tells no kernel times."""
+    `gauge_ns`: the gauge's time then, `stream_ns` that of a copy through memory; 0 where none ran. No sites where the
+    runtime tells no kernel times."""
 
     channels: Mapping[str, int]
     sites_ns: Mapping[str, float]
     kernels: Mapping[str, int]
     end_to_end_ns: float
     gauge_ns: float = 0.0
+    stream_ns: float = 0.0
 
     @property
     def count(self) -> int:
@@ -106,7 +108,14 @@ class Sample:
     def scaled(self, factor: float) -> "Sample":
         """All times multiplied."""
         times = {name: time * factor for name, time in self.sites_ns.items()}
-        return Sample(self.channels, times, self.kernels, self.end_to_end_ns * factor, self.gauge_ns * factor)
+        return Sample(
+            self.channels,
+            times,
+            self.kernels,
+            self.end_to_end_ns * factor,
+            self.gauge_ns * factor,
+            self.stream_ns * factor,
+        )
 
 
 def table_from(

@@ -10,6 +10,7 @@ import pytest
 from pipeline.latency.heldout import held_out, spread_of
 from pipeline.latency.predict import LatencyModel, Spread, fit
 from pipeline.latency.samples import Known
+from pipeline.latency.speed import Powers, Speed
 from pipeline.latency.table import Sample, family_key
 from tests.latency.networks import GROUPS, SITE_WIDTHS, lawful_sample, lawful_sites, true_ns
 
@@ -80,27 +81,43 @@ def wandering(count: int, power: float, seed: int = 0, spread: float = 0.15) -> 
 def test_a_device_that_wanders_gives_the_predictions_of_a_steady_one(power: float, within: float) -> None:
     steady = fit(lawful_sites(), wandering(41, power, spread=0.0))
     found = fit(lawful_sites(), wandering(41, power))
-    assert 0.5 * (power - 1) <= found.power <= power - 1 + 1e-3  # what is one plan's alone hides some of it
+    assert 0.5 * (power - 1) <= found.powers.gauge <= power - 1 + 1e-3  # what is one plan's alone hides some of it
     for plan in [*plans(6, seed=1), {"a": 24, "b": 40}, {"a": 56, "b": 12}]:
         assert found.predict_ns(plan) == pytest.approx(steady.predict_ns(plan), rel=within)
+        assert found.predict_ns(plan) == pytest.approx(lawful_sample(plan).end_to_end_ns, rel=0.03)
+
+
+def test_a_device_whose_memory_wanders_gives_the_predictions_of_a_steady_one() -> None:
+    factors = np.exp(np.random.default_rng(2).normal(0, 0.1, 41))
+    factors /= np.median(factors)
+    samples = [
+        replace(lawful_sample(plan, 800).scaled(factor**0.3), gauge_ns=GAUGE_NS, stream_ns=4e6 * factor)
+        for plan, factor in zip(plans(41), factors.tolist(), strict=True)
+    ]
+    found = fit(lawful_sites(), samples)
+    assert found.powers.gauge == 0
+    assert 0.15 <= found.powers.stream <= 0.3 + 1e-3
+    assert found.usual == pytest.approx(Speed(GAUGE_NS, 4e6))
+    assert found.slowdown(Speed(1.1 * GAUGE_NS, 8e6)) == pytest.approx(1.1 * 2**found.powers.stream)
+    for plan in [*plans(6, seed=1), {"a": 24, "b": 40}, {"a": 56, "b": 12}]:
         assert found.predict_ns(plan) == pytest.approx(lawful_sample(plan).end_to_end_ns, rel=0.03)
 
 
 def test_without_a_gauge_times_stay_as_they_are() -> None:
     samples = [lawful_sample(plan, 800) for plan in plans(24)]
     model = fit(lawful_sites(), samples)
-    assert model.power == 0
+    assert model.powers == Powers()
     assert model.samples == tuple(samples)
 
 
 def test_a_device_that_stands_still_tells_nothing_about_its_wandering() -> None:
-    assert fit(lawful_sites(), wandering(41, 1.9, spread=0.001)).power == 0
-    assert fit(lawful_sites(), wandering(5, 1.5)).power == 0  # too few
+    assert fit(lawful_sites(), wandering(41, 1.9, spread=0.001)).powers == Powers()
+    assert fit(lawful_sites(), wandering(5, 1.5)).powers == Powers()  # too few
 
 
 def test_a_network_never_speeds_up_where_the_gauge_slows_down() -> None:
-    assert fit(lawful_sites(), wandering(41, 0.5)).power == 0
-    assert fit(lawful_sites(), wandering(41, 3.5)).power <= 1.0
+    assert fit(lawful_sites(), wandering(41, 0.5)).powers == Powers()
+    assert fit(lawful_sites(), wandering(41, 3.5)).powers.gauge <= 1.0
 
 
 def test_kernels_that_other_networks_showed_are_predicted_where_no_sample_was() -> None:

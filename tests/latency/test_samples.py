@@ -53,14 +53,34 @@ def assert_alike(one: Sample | None, other: Sample) -> None:
     assert one.sites_ns == pytest.approx(other.sites_ns, rel=1e-12)
     assert one.end_to_end_ns == pytest.approx(other.end_to_end_ns, rel=1e-12)
     assert one.gauge_ns == pytest.approx(other.gauge_ns, rel=1e-12)
+    assert one.stream_ns == pytest.approx(other.stream_ns, rel=1e-12)
 
 
 def test_what_was_sampled_is_read_back_as_it_was(network: Network, store: ProfileStore) -> None:
     for plan in (network.plan(16, 16), network.plan(8, 0)):  # no kernel has the same widths in both
         taken = network.sample(plan, store)
         assert min(taken.sites_ns.values()) >= 0
-        assert min(taken.end_to_end_ns, taken.gauge_ns) > 0
+        assert min(taken.end_to_end_ns, taken.gauge_ns, taken.stream_ns) > 0
         assert_alike(network.known(plan, store), taken)
+
+
+def test_rows_from_before_the_stream_are_read_and_have_none(
+    network: Network, store: ProfileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = store.add
+
+    def without(rows: list[Row]) -> None:
+        add([replace(row, observed={k: v for k, v in row.observed.items() if k != "stream_ns"}) for row in rows])
+
+    plan = network.plan(16, 16)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "add", without)
+        taken = network.sample(plan, store, "before")
+    assert_alike(network.known(plan, store), replace(taken, stream_ns=0.0))
+    later = network.sample(plan, store, "later")
+    found = network.known(plan, store)
+    assert found is not None
+    assert found.stream_ns == pytest.approx(later.stream_ns)
 
 
 def test_a_plan_that_was_not_sampled_is_not_known(network: Network, store: ProfileStore) -> None:
@@ -84,8 +104,8 @@ def test_what_a_slower_device_showed_comes_back_in_its_own_gauge(
 
     def slowed(rows: list[Row]) -> None:
         for row in rows:
-            gauge = {"gauge_ns": [3 * time for time in row.observed["gauge_ns"]]}
-            add([replace(row, samples_ns=tuple(3 * t for t in row.samples_ns), observed={**row.observed, **gauge})])
+            speed = {name: [3 * time for time in row.observed[name]] for name in ("gauge_ns", "stream_ns")}
+            add([replace(row, samples_ns=tuple(3 * t for t in row.samples_ns), observed={**row.observed, **speed})])
 
     monkeypatch.setattr(store, "add", slowed)
     plan = network.plan(16, 8)

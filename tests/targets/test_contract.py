@@ -17,6 +17,7 @@ from targets.errors import BadInput, CutbackError, RuntimeMissing, TargetError
 from targets.kernels import fifth
 from targets.pairing import FEWEST_TURNS, GAUGE_RUNS
 from targets.runtimes import RUNTIMES
+from targets.stream import COPIES
 from targets.target import Target, find_target
 from targets.transports import TRANSPORTS
 from tests.targets.adbd import Phone
@@ -196,6 +197,8 @@ def test_a_profile_takes_turns_with_the_gauge(telling: Connection, model: Path) 
     assert turns >= FEWEST_TURNS
     assert len(profile.calm) == fifth(runs)
     assert min(profile.gauge_ns) > 0
+    assert len(profile.stream_ns) == 2 * COPIES
+    assert min(profile.stream_ns) > 0
 
 
 def test_kernels_alone_are_their_own_end_to_end_session(telling: Connection, model: Path) -> None:

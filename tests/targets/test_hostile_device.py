@@ -207,6 +207,8 @@ WRONG: dict[str, tuple[str, Change]] = {
     "a kernel of shapes that are texts": ("profile", put("kernels", 0, "output_shapes", ["x"])),
     "a kernel of shapes beyond all": ("profile", put("kernels", 0, "output_shapes", [[10**30]])),
     "a gauge that is true": ("profile", put("gauge_ns", [True])),
+    "a stream that is a text": ("profile", put("stream_ns", "fast")),
+    "a stream of no time at all": ("profile", put("stream_ns", [0])),
     "no gauge": ("profile", put("gauge_ns", DROP)),
     "no end to end": ("profile", put("end_to_end", DROP)),
     "end to end without samples": ("profile", put("end_to_end", "samples_ns", [])),
