@@ -5,14 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.latency.predict import LatencyModel, Spread, fit
+from pipeline.latency.predict import FEWEST, FOLDS, LatencyModel, Spread, fit, fold_of_each, plan_of
 from pipeline.latency.samples import Known
 from pipeline.latency.sites import Site, SiteMap
 from pipeline.latency.speed import speed_of
 from pipeline.latency.table import OFF, Sample, family_key, regime_of
 
-FOLDS = 5
-FEWEST = 2 * FOLDS
 WITHIN = 0.9  # of held-out plans lie within the interval
 MOST_MISSES = 3
 NOISY = 0.05  # median deviation at equal widths from which on noise, or the neighbours, explains an error
@@ -50,20 +48,17 @@ def held_out(
 ) -> HeldOut:
     """Cross-validation over plans; those with every group at one of its `candidates` are at right edges. A plan that
     was sampled more than once is left out as a whole, and counts once."""
-    by_plan: dict[tuple[tuple[str, int], ...], list[Sample]] = {}
-    for sample in samples:
-        by_plan.setdefault(tuple(sorted(sample.channels.items())), []).append(sample)
-    plans = list(by_plan.values())
-    if len(plans) < FEWEST:
+    first = {plan_of(sample): number for number, sample in reversed(list(enumerate(samples)))}
+    if len(first) < FEWEST:
         nan = float("nan")
         return HeldOut(0, nan, nan, kernels_told=sites.told)
     errors: dict[bool, list[float]] = {True: [], False: []}
     missed: dict[str, list[float]] = {site.name: [] for site in sites.sites}
-    whole = fit(sites, samples, known)
+    whole, folds = fit(sites, samples, known), fold_of_each(samples)
     for fold in range(FOLDS):
-        seen = [sample for number, same in enumerate(plans) if number % FOLDS != fold for sample in same]
+        seen = [sample for sample, own in zip(samples, folds, strict=True) if own != fold]
         model = fit(sites, seen, known, powers=whole.powers)
-        for sample, *_ in plans[fold::FOLDS]:
+        for sample in (samples[number] for number in sorted(first.values()) if folds[number] == fold):
             now = sample.scaled(1 / model.slowdown(speed_of(sample)))
             edges = all(sample.channels[group] in counts for group, counts in candidates.items())
             errors[edges].append(model.predict_ns(sample.channels) / now.end_to_end_ns - 1)

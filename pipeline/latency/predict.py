@@ -15,11 +15,14 @@ from pipeline.latency.speed import AS_THE_GAUGE, Powers, Speed, find_powers, slo
 from pipeline.latency.table import KernelTable, Sample, family_key, table_from
 from pipeline.latency.whole import fit_whole
 
+FOLDS = 5
+FEWEST = 2 * FOLDS  # plans, to leave some of them out
 FEWEST_FOR_LINE = 6
 MOST_OVERHEAD_NS = 5e3  # of profiling, a kernel; more was never seen, and more would eat small kernels whole
 # Where all plans have as many kernels, overhead and offset undo each other: the smallest ones are taken.
 TIE_BREAK = 1e-3
 MOST_CORRECTION = 0.1  # of a plan's kernels to what the same turns took end to end
+Plan = tuple[tuple[str, int], ...]
 FloatArray = NDArray[np.float64]
 
 
@@ -106,10 +109,33 @@ def fit(
     networks showed, in gauges. `powers`: by which the network slows down more than the gauge, where that is known."""
     known = known or {}
     if powers is None:
-        even = at_one_speed(samples, AS_THE_GAUGE)
-        model = _fit(sites, samples, even, known)
-        powers = find_powers(samples, [s.end_to_end_ns / max(model.predict_ns(s.channels), 1.0) for s in even])
+        enough = len(set(map(plan_of, samples))) >= FEWEST
+        powers = find_powers(samples, _misses(sites, samples, known)) if enough else AS_THE_GAUGE
     return replace(_fit(sites, samples, at_one_speed(samples, powers), known), powers=powers)
+
+
+def plan_of(sample: Sample) -> Plan:
+    return tuple(sorted(sample.channels.items()))
+
+
+def fold_of_each(samples: Sequence[Sample]) -> list[int]:
+    """Of FOLDS. A plan that was sampled more than once is in one of them."""
+    numbers: dict[Plan, int] = {}
+    return [numbers.setdefault(plan_of(sample), len(numbers)) % FOLDS for sample in samples]
+
+
+def _misses(sites: SiteMap, samples: Sequence[Sample], known: Known) -> list[float]:
+    """End-to-end times over predicted ones, each by a fit that has not seen the plan: one that has seen it takes what
+    the device did then for the plan's own."""
+    even, folds = at_one_speed(samples, AS_THE_GAUGE), fold_of_each(samples)
+    models = []
+    for fold in range(FOLDS):
+        seen = [number for number, own in enumerate(folds) if own != fold]
+        models.append(_fit(sites, [samples[n] for n in seen], [even[n] for n in seen], known))
+    return [
+        sample.end_to_end_ns / max(models[fold].predict_ns(sample.channels), 1.0)
+        for sample, fold in zip(even, folds, strict=True)
+    ]
 
 
 class _Line(NamedTuple):

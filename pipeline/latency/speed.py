@@ -13,7 +13,6 @@ from scipy.optimize import nnls
 
 from pipeline.latency.table import Sample
 
-FEWEST = 6  # samples to learn anything from
 STEADY = 0.02  # standard deviation, relative, up to which there is nothing to learn
 MOST = 1.0  # a network slows down at most by this power more
 PULL = 0.04  # towards 0: the error of a prediction (2 %) over the powers that are usual (0.5)
@@ -63,8 +62,6 @@ def find_powers(samples: Sequence[Sample], misses: Sequence[float] | FloatArray)
     """From the speeds of samples and their `misses`: measured end-to-end times over predicted ones, both at one speed
     by the gauge alone. Least squares of the logarithms, in rounds that leave disturbed samples behind (Cauchy's
     weights); what hardly wandered, or was not read, has no power."""
-    if len(samples) < FEWEST:
-        return AS_THE_GAUGE
     columns = [_wandering([speed_of(sample)[which] for sample in samples]) for which in range(len(Speed._fields))]
     known = [which for which, column in enumerate(columns) if np.std(column) >= STEADY]
     if not known:

@@ -81,7 +81,7 @@ def wandering(count: int, power: float, seed: int = 0, spread: float = 0.15) -> 
 def test_a_device_that_wanders_gives_the_predictions_of_a_steady_one(power: float, within: float) -> None:
     steady = fit(lawful_sites(), wandering(41, power, spread=0.0))
     found = fit(lawful_sites(), wandering(41, power))
-    assert 0.5 * (power - 1) <= found.powers.gauge <= power - 1 + 1e-3  # what is one plan's alone hides some of it
+    assert found.powers.gauge == pytest.approx(power - 1, abs=0.1)
     for plan in [*plans(6, seed=1), {"a": 24, "b": 40}, {"a": 56, "b": 12}]:
         assert found.predict_ns(plan) == pytest.approx(steady.predict_ns(plan), rel=within)
         assert found.predict_ns(plan) == pytest.approx(lawful_sample(plan).end_to_end_ns, rel=0.03)
@@ -96,7 +96,7 @@ def test_a_device_whose_memory_wanders_gives_the_predictions_of_a_steady_one() -
     ]
     found = fit(lawful_sites(), samples)
     assert found.powers.gauge == 0
-    assert 0.15 <= found.powers.stream <= 0.3 + 1e-3
+    assert found.powers.stream == pytest.approx(0.3, abs=0.05)
     assert found.usual == pytest.approx(Speed(GAUGE_NS, 4e6))
     assert found.slowdown(Speed(1.1 * GAUGE_NS, 8e6)) == pytest.approx(1.1 * 2**found.powers.stream)
     for plan in [*plans(6, seed=1), {"a": 24, "b": 40}, {"a": 56, "b": 12}]:
@@ -113,6 +113,7 @@ def test_without_a_gauge_times_stay_as_they_are() -> None:
 def test_a_device_that_stands_still_tells_nothing_about_its_wandering() -> None:
     assert fit(lawful_sites(), wandering(41, 1.9, spread=0.001)).powers == Powers()
     assert fit(lawful_sites(), wandering(5, 1.5)).powers == Powers()  # too few
+    assert fit(lawful_sites(), wandering(1, 1.5) * 20).powers == Powers()  # one plan, often
 
 
 def test_a_network_never_speeds_up_where_the_gauge_slows_down() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.latency.speed import FEWEST, MOST, Powers, Speed, find_powers, slowdown, usual
+from pipeline.latency.speed import MOST, Powers, Speed, find_powers, slowdown, usual
 from pipeline.latency.table import Sample
 
 GAUGE_NS, STREAM_NS = 1e6, 4e6
@@ -49,7 +49,6 @@ def test_what_stood_still_or_was_not_read_tells_nothing() -> None:
     assert found.stream == pytest.approx(0.3, abs=0.05)
     unread = [*samples_at(gauges, streams)[:-1], Sample({}, {}, {}, 1e7, GAUGE_NS)]
     assert find_powers(unread, misses) == Powers()
-    assert find_powers(samples_at(*wandering(FEWEST - 1)), [1.0] * (FEWEST - 1)) == Powers()
 
 
 def test_powers_are_neither_negative_nor_beyond_all() -> None:
