@@ -1,7 +1,7 @@
 """The stream: copies through memory, whose time tells how fast it was just then (device side).
 
 The gauge fits the caches of a core and does not see what a neighbour takes of the last cache and of the memory behind
-it. Networks do, thin ones most: a MobileNetV2 cut to half took 16 % longer in bad minutes, the gauge 1 %.
+it. Networks do, thin ones most: within two minutes a MobileNetV2 cut to half took up to 16 % longer, the gauge 2 %.
 """
 
 from __future__ import annotations
