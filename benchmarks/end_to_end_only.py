@@ -122,15 +122,11 @@ def timed(plans: Sequence[Mapping[str, int]], opened: Opened, connection: Connec
 
 def predicted(latency: LatencyModel, plan: Mapping[str, int]) -> float:
     """In gauges, at the speed that the profile had."""
-    return latency.predict_ns(plan) / level_ns(latency)
+    return latency.predict_ns(plan) / latency.usual.gauge_ns
 
 
 def interval(latency: LatencyModel, plan: Mapping[str, int]) -> list[float]:
-    return [end / level_ns(latency) for end in latency.interval_ns(plan)]
-
-
-def level_ns(latency: LatencyModel) -> float:
-    return float(np.median([sample.gauge_ns for sample in latency.samples]))
+    return [end / latency.usual.gauge_ns for end in latency.interval_ns(plan)]
 
 
 def errors(row: Mapping[str, Any], way: str, kind: str, *, shares: bool) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.latency.predict import FEWEST, FOLDS, LatencyModel, Spread, fit, fold_of_each, plan_of
+from pipeline.latency.folds import FEWEST, FOLDS, fold_of_each, plan_of
+from pipeline.latency.predict import LatencyModel, Spread, fit
 from pipeline.latency.samples import Known
 from pipeline.latency.sites import Site, SiteMap
 from pipeline.latency.speed import speed_of

@@ -9,20 +9,18 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from pipeline.allocation.problem import CostTable
+from pipeline.latency.folds import FEWEST, FOLDS, fold_of_each, plan_of
 from pipeline.latency.samples import Known
 from pipeline.latency.sites import SiteMap
 from pipeline.latency.speed import AS_THE_GAUGE, Powers, Speed, find_powers, slowdown, speed_of, usual
 from pipeline.latency.table import KernelTable, Sample, family_key, table_from
 from pipeline.latency.whole import fit_whole
 
-FOLDS = 5
-FEWEST = 2 * FOLDS  # plans, to leave some of them out
 FEWEST_FOR_LINE = 6
 MOST_OVERHEAD_NS = 5e3  # of profiling, a kernel; more was never seen, and more would eat small kernels whole
 # Where all plans have as many kernels, overhead and offset undo each other: the smallest ones are taken.
 TIE_BREAK = 1e-3
 MOST_CORRECTION = 0.1  # of a plan's kernels to what the same turns took end to end
-Plan = tuple[tuple[str, int], ...]
 FloatArray = NDArray[np.float64]
 
 
@@ -112,16 +110,6 @@ def fit(
         enough = len(set(map(plan_of, samples))) >= FEWEST
         powers = find_powers(samples, _misses(sites, samples, known)) if enough else AS_THE_GAUGE
     return replace(_fit(sites, samples, at_one_speed(samples, powers), known), powers=powers)
-
-
-def plan_of(sample: Sample) -> Plan:
-    return tuple(sorted(sample.channels.items()))
-
-
-def fold_of_each(samples: Sequence[Sample]) -> list[int]:
-    """Of FOLDS. A plan that was sampled more than once is in one of them."""
-    numbers: dict[Plan, int] = {}
-    return [numbers.setdefault(plan_of(sample), len(numbers)) % FOLDS for sample in samples]
 
 
 def _misses(sites: SiteMap, samples: Sequence[Sample], known: Known) -> list[float]:

@@ -20,9 +20,10 @@ from pipeline.latency.candidates import Candidates, find_candidates
 from pipeline.latency.collecting import collect
 from pipeline.latency.design import design
 from pipeline.latency.few_widths import find_few_curves
+from pipeline.latency.folds import FEWEST
 from pipeline.latency.heldout import HeldOut, held_out, spread_of
 from pipeline.latency.kinds import settled, sweeps_of, weights_of, with_grains, with_slow_paths
-from pipeline.latency.predict import FEWEST, LatencyModel, fit
+from pipeline.latency.predict import LatencyModel, fit
 from pipeline.latency.samples import (
     Known,
     PlanSpace,

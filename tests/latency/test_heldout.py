@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.latency.folds import FEWEST
 from pipeline.latency.grain import Grain
 from pipeline.latency.heldout import held_out, spread_of
-from pipeline.latency.predict import FEWEST
 from pipeline.latency.table import Sample
 from tests.latency.networks import GROUPS, lawful_sample, lawful_sites
 

@@ -27,9 +27,7 @@ def test_both_powers_are_found_each_by_what_it_moves() -> None:
     gauges, streams = wandering()
     noise = np.exp(np.random.default_rng(6).normal(0, 0.01, len(gauges)))
     for true in (Powers(0.6, 0.0), Powers(0.0, 0.3), Powers(0.5, 0.2)):
-        misses = (
-            1.07 * gauges**true.gauge * streams**true.stream * noise
-        )  # the level of the prediction is another thing
+        misses = 1.07 * gauges**true.gauge * streams**true.stream * noise  # 1.07: the level is another thing
         assert find_powers(samples_at(gauges, streams), misses) == pytest.approx(true, abs=0.05)
 
 
