@@ -15,7 +15,7 @@ from targets.channel import Event, digest
 from targets.conditions.regimes import check_regime, regime_doubts
 from targets.copies import Copies, Lower
 from targets.device import Device
-from targets.errors import BadInput, CutbackError, LinkLost, TargetError
+from targets.errors import BadInput, CutbackError, LinkLost, NoKernelTimes, TargetError
 from targets.feeds import write_tensors
 from targets.fitting import inputs_of, outputs_of, weights_beside
 from targets.foreign_json import shown
@@ -189,13 +189,13 @@ class Connection:
     ) -> Profile:
         """In one fresh process, plain runs, profiled runs and the gauge taking turns; at least `runs` of each of the
         first two, joined kernel by kernel to the tensors of `model`; no kernels where the runtime tells none. With
-        `kernels_only` there are no plain runs, and the profile's end-to-end session holds what the kernels took
-        together."""
+        `kernels_only` there are no plain runs and no copies, the profile's end-to-end session holds what the kernels
+        took together, and `NoKernelTimes` is raised where the runtime tells none."""
         path = check(model)
         if runs < 1:
             raise BadInput(f"A profile of {runs} runs shows nothing. Ask for at least 1.")
         if kernels_only and self.facts.join is None:
-            raise TargetError(f"{self.target.runtime} tells no kernel times. Profile whole networks on it.")
+            raise NoKernelTimes(f"{self.target.runtime} tells no kernel times. Profile whole networks on it.")
         with tempfile.TemporaryDirectory(prefix="cutback-graph-") as folder:
             graph = Path(folder, "graph.onnx")
 

@@ -33,6 +33,10 @@ class LinkLost(TargetError):
     """The way to a device, or the agent on it, is gone; what was asked may be asked again over a new one."""
 
 
+class NoKernelTimes(TargetError):
+    """Kernels alone were to be timed, and the runtime, with its options, tells only how long a whole network takes."""
+
+
 class RuntimeMissing(TargetError):
     """The runtime is not installed where it is needed; the message carries the command that installs it."""
 

@@ -13,13 +13,14 @@ import os
 import sys
 from typing import Any, Iterator, TextIO
 
-from targets.errors import BadInput, CutbackError, LinkLost, RuntimeMissing, TargetError
+from targets.errors import BadInput, CutbackError, LinkLost, NoKernelTimes, RuntimeMissing, TargetError
 
 VERSION = 2
 
 ERRORS: dict[str, type[CutbackError]] = {
     "bad-input": BadInput,
     "runtime-missing": RuntimeMissing,
+    "no-kernel-times": NoKernelTimes,
     "target": TargetError,
     "link-lost": LinkLost,  # between an agent here and the device that it speaks for
 }

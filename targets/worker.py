@@ -22,7 +22,7 @@ from targets import conditions, probe
 from targets.conditions import Observation
 from targets.conditions.cooling import cool
 from targets.conditions.source import Place
-from targets.errors import TargetError
+from targets.errors import NoKernelTimes, TargetError
 from targets.load import pin
 from targets.pairing import take_turns
 from targets.protocol import claim_stdout, error_of, send
@@ -82,10 +82,11 @@ class Verbs:
         observation, watch = Observation(self._place), Watch(self._cores)
         profiled = self._runtime.profiled(model, shapes, graph)
         if kernels_only and profiled is None:
-            raise TargetError("With these options the runtime tells no kernel times. Profile whole networks on it.")
-        stream_ns = copied()  # before the warm-up and after the last turn: no run finds its caches swept
+            raise NoKernelTimes("With these options the runtime tells no kernel times. Profile whole networks on it.")
+        # Before the warm-up and after the last turn: no run finds its caches swept. For kernels alone nothing reads it.
+        stream_ns = [] if kernels_only else copied()
         turns = take_turns(plain, profiled.run if profiled else None, steady, runs, self.progress)
-        stream_ns += copied()
+        stream_ns += [] if kernels_only else copied()
         doubts, voided = watch.stop()
         seen = observation.end()
         end_to_end = {

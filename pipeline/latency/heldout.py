@@ -1,16 +1,15 @@
 """How good predictions are: every plan predicted by a model that has not seen it, and where it went wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipeline.latency.folds import FEWEST, FOLDS, fold_of_each, plan_of
 from pipeline.latency.predict import LatencyModel, Spread, fit
-from pipeline.latency.samples import Known
-from pipeline.latency.sites import Site, SiteMap
+from pipeline.latency.sites import Site
 from pipeline.latency.speed import speed_of
-from pipeline.latency.table import OFF, Sample, family_key, regime_of
+from pipeline.latency.table import OFF, family_key, regime_of
 
 WITHIN = 0.9  # of held-out plans lie within the interval
 MOST_MISSES = 3
@@ -44,25 +43,23 @@ class HeldOut:
     kernels_told: bool = True
 
 
-def held_out(
-    sites: SiteMap, samples: Sequence[Sample], candidates: Mapping[str, Sequence[int]], known: Known | None = None
-) -> HeldOut:
-    """Cross-validation over plans; those with every group at one of its `candidates` are at right edges. A plan that
-    was sampled more than once is left out as a whole, and counts once."""
+def held_out(whole: LatencyModel) -> HeldOut:
+    """Cross-validation of the model over the plans it was fitted to; those with every group at one of its candidates
+    are at right edges. A plan that was sampled more than once is left out as a whole, and counts once."""
+    sites, samples = whole.sites, whole.samples
     first = {plan_of(sample): number for number, sample in reversed(list(enumerate(samples)))}
     if len(first) < FEWEST:
         nan = float("nan")
         return HeldOut(0, nan, nan, kernels_told=sites.told)
     errors: dict[bool, list[float]] = {True: [], False: []}
     missed: dict[str, list[float]] = {site.name: [] for site in sites.sites}
-    whole, folds = fit(sites, samples, known), fold_of_each(samples)
+    folds = fold_of_each(samples)
     for fold in range(FOLDS):
         seen = [sample for sample, own in zip(samples, folds, strict=True) if own != fold]
-        model = fit(sites, seen, known, powers=whole.powers)
+        model = fit(sites, seen, whole.known, powers=whole.powers)
         for sample in (samples[number] for number in sorted(first.values()) if folds[number] == fold):
             now = sample.scaled(1 / model.slowdown(speed_of(sample)))
-            edges = all(sample.channels[group] in counts for group, counts in candidates.items())
-            errors[edges].append(model.predict_ns(sample.channels) / now.end_to_end_ns - 1)
+            errors[whole.on_edges(sample.channels)].append(model.predict_ns(sample.channels) / now.end_to_end_ns - 1)
             factor = now.end_to_end_ns / max(now.total_ns, 1e-9)
             for site in sites.sites if sites.told else ():
                 expected = model.scale * model.table.cost(family_key(site.family), site.at(sample.channels))

@@ -39,11 +39,11 @@ from pipeline.latency.suggested import suggested_sites
 from pipeline.latency.table import Sample, family_key
 from targets.connection import Connection
 from targets.device import refuse_emulated
+from targets.errors import NoKernelTimes
 from targets.profiles.store import Profiles
 
 Progress = Callable[[int, int, str], None]
 
-STRUCTURE_RUNS = 2  # which kernels there are shows in any run
 FEWEST_PLANS_KNOWN = FEWEST  # even if every kernel was seen elsewhere: else a prediction has no error and no interval
 ENOUGH_WIDTHS = 8  # of a kernel, to take its law from other networks
 MOST_DRAWN = 64  # widths of a group whose staircase is drawn
@@ -122,8 +122,9 @@ def profile_network(
     )
     if on_progress:
         on_progress(len(samples), len(samples), "profiled")
-    heldout = held_out(sites, samples, offered, known)
-    latency = replace(fit(sites, samples, known), spread=spread_of(heldout), candidates=offered)
+    latency = replace(fit(sites, samples, known), candidates=offered)
+    heldout = held_out(latency)
+    latency = replace(latency, spread=spread_of(heldout))
     candidates = Candidates(offered, {group.id: _staircase(latency, group, offered[group.id]) for group in groups})
     kernels = tuple(
         {"name": site.name, "op": "+".join(site.family["ops"]), "us": samples[0].sites_ns[site.name] / 1e3}
@@ -135,11 +136,11 @@ def profile_network(
 
 def _sites(uncut: Model, channels: Channels, connection: Connection) -> SiteMap:
     """As the runtime tells its kernels; where it tells none, as the graph suggests."""
-    if connection.facts.join is not None:
-        kernels = profile_model(uncut, connection, "uncut", runs=STRUCTURE_RUNS).kernels
-        if kernels:
-            return sites_of(uncut, channels, kernels)
-    return suggested_sites(uncut, channels)
+    try:
+        kernels = profile_model(uncut, connection, "uncut", runs=1, kernels_only=True).kernels  # any run shows them
+    except NoKernelTimes:
+        return suggested_sites(uncut, channels)
+    return sites_of(uncut, channels, kernels)
 
 
 def _known_share(sites: SiteMap, uncut: Sample, known: Known) -> float:

@@ -113,11 +113,13 @@ def cut_to(
     return rewritten(settled) if rewrite else settled
 
 
-def profile_model(model: Model, connection: Connection, name: str, *, runs: int = RUNS) -> Profile:
+def profile_model(
+    model: Model, connection: Connection, name: str, *, runs: int = RUNS, kernels_only: bool = False
+) -> Profile:
     with tempfile.TemporaryDirectory(prefix="cutback-profile-") as folder:
         path = Path(folder, f"{name}.onnx")
         save(model, path)
-        return connection.profile(path, shapes=model.bound, runs=runs)
+        return connection.profile(path, shapes=model.bound, runs=runs, kernels_only=kernels_only)
 
 
 def known_sample(

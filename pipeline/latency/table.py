@@ -165,41 +165,35 @@ def _fit(seen: Mapping[Widths, tuple[float, ...]], grains: tuple[Grain, ...]) ->
     rows = [(widths, time) for widths, time in rows if time > 0]
     if not rows:
         return None
-    general = _law(rows, grains, None)
-    by_regime: dict[Regime, list[tuple[Widths, float]]] = {}
-    for widths, time in rows:
-        by_regime.setdefault(regime_of(widths, grains), []).append((widths, time))
+    matrix = np.asarray([features(widths, grains) for widths, _ in rows])
+    times = np.asarray([time for _, time in rows])
+    general = _weights(matrix, times)
+    by_regime: dict[Regime, list[int]] = {}
+    for number, (widths, _) in enumerate(rows):
+        by_regime.setdefault(regime_of(widths, grains), []).append(number)
     if len(by_regime) < 2:
-        return general, {}
-    every = [widths for widths, _ in rows]
+        return Law(grains, general), {}
+    expected = np.maximum(matrix @ general, 1e-9)
+    like_the_family = matrix / expected[:, None]  # times the weights: 1 wherever a regime follows the family's law
     special = {}
     for regime, own in by_regime.items():
-        ratio = float(np.median([time / max(general.at(widths), 1e-9) for widths, time in own]))
-        special[regime] = _law(own, grains, (general, ratio, every))
-    return general, special
+        ratio = float(np.median(times[own] / expected[own]))
+        special[regime] = Law(grains, _weights(matrix[own], times[own], like_the_family, ratio))
+    return Law(grains, general), special
 
 
-def _law(
-    rows: Sequence[tuple[Widths, float]],
-    grains: tuple[Grain, ...],
-    prior: tuple[Law, float, Sequence[Widths]] | None,
-) -> Law:
-    """Least squares of the relative error; `prior`: a law, the factor to take it by, and the widths to follow it at.
+def _weights(matrix: FloatArray, times: FloatArray, follow: FloatArray | None = None, ratio: float = 1.0) -> FloatArray:
+    """Least squares of the relative error, pulled towards `follow @ weights = ratio`.
 
     Errors are relative to the fit, in a few rounds: relative to the measured times they would pull it below their mean.
     Times that are far from it count for little (Cauchy's weights), as those of a disturbed profile are.
     """
-    matrix = np.asarray([features(widths, grains) for widths, _ in rows])
-    times = np.asarray([time for _, time in rows])
     scale = np.maximum(matrix.max(axis=0), 1e-12)
     least = LEAST_SHARE * float(np.median(times))
     pull, target = np.zeros((0, matrix.shape[1])), np.zeros(0)
-    if prior is not None:
-        law, ratio, every = prior
-        follow = np.asarray([features(widths, grains) for widths in every])
-        base = np.maximum(follow @ law.weights, 1e-9)
-        strength = PRIOR / np.sqrt(len(every))
-        pull, target = strength * follow / scale / base[:, None], np.full(len(every), strength * ratio)
+    if follow is not None:
+        strength = PRIOR / np.sqrt(len(follow))
+        pull, target = strength * follow / scale, np.full(len(follow), strength * ratio)
     expected, trust = times, np.ones(len(times))
     for _ in range(REWEIGHTED):
         weight = np.sqrt(trust) / np.maximum(expected, least)
@@ -207,4 +201,4 @@ def _law(
         found, _ = nnls(left, np.append(times * weight, target))
         expected = matrix / scale @ found
         trust = 1 / (1 + ((times - expected) / (FAR * np.maximum(expected, least))) ** 2)
-    return Law(grains, np.asarray(found / scale))
+    return np.asarray(found / scale)

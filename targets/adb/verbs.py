@@ -13,7 +13,7 @@ from targets.adb.phone import Phone
 from targets.adb.snapshot import Snapshot
 from targets.channel import digest
 from targets.conditions.cooling import cool
-from targets.errors import TargetError
+from targets.errors import NoKernelTimes, TargetError
 from targets.feeds import random_feeds, read_tensors, write_tensors
 from targets.pairing import GAUGE_RUNS
 from targets.timing import FULL, QUICK
@@ -97,7 +97,9 @@ class Verbs:
                 plain_ns += self._time(path, feeds, warm + each)[-each:]
             found = self._benchmark.profile(path, feeds, warm + each, Path(graph), self.limit_s)
             if found is None and kernels_only:
-                raise TargetError("With these options the runtime tells no kernel times. Profile whole networks on it.")
+                raise NoKernelTimes(
+                    "With these options the runtime tells no kernel times. Profile whole networks on it."
+                )
             kernels = found and joined(kernels if number else [], found, each)
             if gauge:
                 steady = random_feeds(self._benchmark.inputs(Path(gauge)), {})

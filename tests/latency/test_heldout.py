@@ -8,7 +8,9 @@ import numpy as np
 
 from pipeline.latency.folds import FEWEST
 from pipeline.latency.grain import Grain
-from pipeline.latency.heldout import held_out, spread_of
+from pipeline.latency.heldout import HeldOut, held_out, spread_of
+from pipeline.latency.predict import fit
+from pipeline.latency.sites import SiteMap
 from pipeline.latency.table import Sample
 from tests.latency.networks import GROUPS, lawful_sample, lawful_sites
 
@@ -22,8 +24,12 @@ def plans(count: int, counts: Sequence[int] = EDGES, seed: int = 0) -> list[dict
     return [every[number] for number in np.random.default_rng(seed).choice(len(every), count, replace=False)]
 
 
+def checked(sites: SiteMap, samples: Sequence[Sample]) -> HeldOut:
+    return held_out(replace(fit(sites, samples), candidates=CANDIDATES))
+
+
 def test_held_out_plans_of_a_lawful_network_have_small_errors() -> None:
-    found = held_out(lawful_sites(), [lawful_sample(plan, 800) for plan in plans(20)], CANDIDATES)
+    found = checked(lawful_sites(), [lawful_sample(plan, 800) for plan in plans(20)])
     assert found.plans == 20
     assert found.anywhere_plans == 0
     assert found.median_error < 0.02
@@ -34,22 +40,22 @@ def test_held_out_plans_of_a_lawful_network_have_small_errors() -> None:
 def test_held_out_errors_show_a_law_that_widths_do_not_tell() -> None:
     generator = np.random.default_rng(0)
     samples = [lawful_sample(plan, 0, scale=float(generator.uniform(0.5, 2))) for plan in plans(20)]
-    assert held_out(lawful_sites(), samples, CANDIDATES).median_error > 0.1
+    assert checked(lawful_sites(), samples).median_error > 0.1
 
 
 def test_a_plan_that_was_sampled_twice_does_not_foretell_itself() -> None:
     generator = np.random.default_rng(0)
     once = [lawful_sample(plan, 0, scale=float(generator.uniform(0.5, 2))) for plan in plans(20)]
     twice = [sample for sample in once for _ in range(2)]
-    found = held_out(lawful_sites(), twice, CANDIDATES)
+    found = checked(lawful_sites(), twice)
     assert found.plans == 20
     assert found.median_error > 0.1
-    few = held_out(lawful_sites(), [once[0]] * 3 * FEWEST, CANDIDATES)
+    few = checked(lawful_sites(), [once[0]] * 3 * FEWEST)
     assert few.plans == 0
 
 
 def test_too_few_plans_are_not_called_checked() -> None:
-    found = held_out(lawful_sites(), [lawful_sample(plan) for plan in plans(FEWEST - 1)], CANDIDATES)
+    found = checked(lawful_sites(), [lawful_sample(plan) for plan in plans(FEWEST - 1)])
     assert found.plans == found.anywhere_plans == 0
     assert math.isnan(found.median_error)
     assert all(map(math.isnan, spread_of(found)))
@@ -68,7 +74,7 @@ def mixed(generator: np.random.Generator) -> list[Sample]:
 
 
 def test_errors_at_edges_and_anywhere_are_kept_apart() -> None:
-    found = held_out(lawful_sites(), mixed(np.random.default_rng(0)), CANDIDATES)
+    found = checked(lawful_sites(), mixed(np.random.default_rng(0)))
     assert (found.plans, found.anywhere_plans) == (30, 15)
     assert found.median_error < 0.05 < 0.15 < found.anywhere_median_error
     edges, anywhere = spread_of(found)
@@ -77,7 +83,7 @@ def test_errors_at_edges_and_anywhere_are_kept_apart() -> None:
 
 def test_too_few_plans_anywhere_have_errors_but_no_interval() -> None:
     samples = [lawful_sample(plan, 800) for plan in [*plans(30), {"a": 9, "b": 63}]]
-    found = held_out(lawful_sites(), samples, CANDIDATES)
+    found = checked(lawful_sites(), samples)
     assert found.anywhere_plans == 1
     assert found.anywhere_median_error < 0.1
     assert math.isfinite(spread_of(found).edges)
@@ -90,7 +96,7 @@ def test_a_device_that_wanders_is_not_an_error() -> None:
         replace(lawful_sample(plan, 800, gauge_ns=1e6).scaled(factor**1.5), gauge_ns=1e6 * factor)
         for plan, factor in zip(plans(40), factors, strict=True)
     ]
-    assert held_out(lawful_sites(), samples, CANDIDATES).p95_error < 0.03
+    assert checked(lawful_sites(), samples).p95_error < 0.03
 
 
 def unlawful(site: str, seed: int = 0) -> list[Sample]:
@@ -100,20 +106,20 @@ def unlawful(site: str, seed: int = 0) -> list[Sample]:
 
 def test_the_largest_miss_is_the_kernel_that_breaks_its_law() -> None:
     for site in ("first", "second", "third"):
-        worst = held_out(lawful_sites(), unlawful(site), CANDIDATES).misses[0]
+        worst = checked(lawful_sites(), unlawful(site)).misses[0]
         assert (worst.site, worst.op) == (site, site)
         assert worst.share > 0.01
         assert worst.because
 
 
 def test_a_kernel_whose_times_differ_at_equal_widths_is_noisy() -> None:
-    because = held_out(lawful_sites(), unlawful("first"), CANDIDATES).misses[0].because
+    because = checked(lawful_sites(), unlawful("first")).misses[0].because
     assert because.startswith("its times at equal widths differ by")
     assert "%" in because
 
 
 def test_a_kernel_that_no_plan_showed_twice_does_not_follow_its_widths() -> None:
-    because = held_out(lawful_sites(), unlawful("second"), CANDIDATES).misses[0].because
+    because = checked(lawful_sites(), unlawful("second")).misses[0].because
     assert because == "its time does not follow its widths as blocks of them"
 
 
@@ -124,12 +130,12 @@ def test_a_kernel_that_was_hardly_seen_off_its_step_says_so() -> None:
         lawful_sample(plan, factors={"second": float(generator.uniform(2, 9))})
         for plan in plans(4, counts=range(9, 64, 2), seed=1)
     ]
-    found = held_out(lawful_sites(Grain(8, 8)), [*on, *off], CANDIDATES)
+    found = checked(lawful_sites(Grain(8, 8)), [*on, *off])
     assert found.misses[0].site == "second"
     assert found.misses[0].because == "only 4 of 34 plans showed it at widths that are no multiple of 8"
 
 
 def test_misses_are_few_and_the_largest_comes_first() -> None:
-    shares = [miss.share for miss in held_out(lawful_sites(), unlawful("second"), CANDIDATES).misses]
+    shares = [miss.share for miss in checked(lawful_sites(), unlawful("second")).misses]
     assert shares == sorted(shares, reverse=True)
     assert len(shares) == 3

@@ -152,8 +152,8 @@ def test_nine_in_ten_new_plans_of_a_noisy_law_lie_in_their_interval() -> None:
         plans_ = drawn(edges, 45, generator) + drawn(anywhere, 45, generator)
         samples = [noisy(plans_[number], generator) for number in generator.permutation(len(plans_))]
         candidates = {"a": edges, "b": edges}
-        found = held_out(lawful_sites(), samples, candidates)
-        model = replace(fit(lawful_sites(), samples), spread=spread_of(found), candidates=candidates)
+        model = replace(fit(lawful_sites(), samples), candidates=candidates)
+        model = replace(model, spread=spread_of(held_out(model)))
         for plan in drawn(edges, 60, generator) + drawn(anywhere, 60, generator):
             low, high = model.interval_ns(plan)
             inside[model.on_edges(plan)].append(low <= noisy(plan, generator).end_to_end_ns <= high)

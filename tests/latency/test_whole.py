@@ -85,7 +85,8 @@ def test_a_device_that_changes_its_speed_is_brought_to_one() -> None:
 
 
 def test_what_was_held_out_has_errors_and_names_no_kernels() -> None:
-    found = held_out(paper_sites(Grain()), [whole(plan) for plan in plans(30)], dict.fromkeys(GROUPS, (64,)))
+    model = fit(paper_sites(Grain()), [whole(plan) for plan in plans(30)])
+    found = held_out(replace(model, candidates=dict.fromkeys(GROUPS, (64,))))
     assert found.anywhere_plans == 29
     assert found.anywhere_median_error < 0.02
     assert found.misses == ()

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from pipeline.lowering import connect as connect_and_lower
 from targets.connection import Connection, Engine, connect
-from targets.errors import BadInput, CutbackError, RuntimeMissing, TargetError
+from targets.errors import BadInput, CutbackError, NoKernelTimes, RuntimeMissing, TargetError
 from targets.kernels import fifth
 from targets.pairing import FEWEST_TURNS, GAUGE_RUNS
 from targets.runtimes import RUNTIMES
@@ -171,7 +171,7 @@ def test_a_runtime_that_tells_no_kernel_times_is_profiled_end_to_end(device: Con
     assert profile.kernels == ()
     assert len(profile.end_to_end.samples_ns) == 7
     assert profile.gauge_ns
-    with pytest.raises(TargetError, match="tells no kernel times"):
+    with pytest.raises(NoKernelTimes, match="tells no kernel times"):
         device.profile(model, kernels_only=True)
 
 
@@ -206,6 +206,7 @@ def test_kernels_alone_are_their_own_end_to_end_session(telling: Connection, mod
     runs = zip(*(kernel.samples_ns for kernel in profile.kernels), strict=True)
     assert profile.end_to_end.samples_ns == tuple(map(sum, runs))
     assert len(profile.gauge_ns) == 3 * GAUGE_RUNS
+    assert profile.stream_ns == ()
 
 
 @pytest.mark.parametrize("runs", [0, -1])
