@@ -1,16 +1,16 @@
 """What predictions are worth: plans that no profile has seen, predicted, then built and timed.
 
-python -m benchmarks.prediction --network resnet50 --work prediction-out python -m benchmarks.prediction --work
-prediction-out --summary
+    python -m benchmarks.prediction --network resnet50 --work prediction-out
+    python -m benchmarks.prediction --work prediction-out --summary
 
-Per network: a profile into an empty database (timed), the same again from the full one (timed), then held-out random
-plans, half with every group at a candidate width, half at any widths. Each is built and its end-to-end time taken
-twice over. *In turns*: un-profiled runs of a fresh process in turns with the gauge, as in a profile, REPEATS times;
-the median is set against the prediction, both as multiples of the gauge. *In sessions*: all plans and the uncut
-network in one interleaved run of fresh sessions by the timing protocol; the median of the sessions' medians, as a
-share of the uncut network's, is set against the predicted share. The first is what a prediction says; into the
-second enters what the host did in those minutes, to the uncut network above all. What is in the work folder is not
-measured again.
+Per network: a profile into an empty database (timed), then held-out random plans, half with every group at a candidate
+width, half at any widths, predicted by the same profile from the full database (timed; `--again` does this alone).
+Each is built and its end-to-end time taken twice over. *In turns*: un-profiled runs of a fresh process in turns with
+the gauge, as in a profile, REPEATS times; the median is set against the prediction, both as multiples of the gauge.
+*In sessions*: all plans and the uncut network in one interleaved run of fresh sessions by the timing protocol; the
+median of the sessions' medians, as a share of the uncut network's, is set against the predicted share. The first is
+what a prediction says; into the second enters what the host did in those minutes, to the uncut network above all. What
+is in the work folder is not measured again.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.networks import NETWORKS, SIZES, export
+from pipeline.graph.channels import ChannelGroup
 from pipeline.graph.model import save
 from pipeline.latency.design import anywhere, at_candidates
 from pipeline.latency.profiling import NetworkProfile, profile_network
@@ -72,21 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(name: str, connection: Connection, work: Path, plans: int, sessions: int, full: bool) -> dict[str, Any]:
-    """One network: profile, profile again, held-out plans."""
+    """One network: its profile and held-out plans."""
     with tempfile.TemporaryDirectory(prefix="cutback-prediction-") as folder:
         source = Path(folder, f"{name}.onnx")
         export(NETWORKS[name](), source, SIZES.get(name, 224))
         opened = open_model(str(source), {})
         groups = groups_to_cut(opened.channels, inexact=True)
-        database = work / f"{name}.sqlite"
-        profiles: list[NetworkProfile] = []
-        seconds = []
-        for _ in range(2):
-            begin = time.monotonic()
-            store = ProfileStore(database)
-            profiles.append(profile_network(opened.model, opened.channels, groups, connection, store))
-            seconds.append(time.monotonic() - begin)
-        found = profiles[0]
+        found, cold_s = timed_profile(opened, groups, connection, work / f"{name}.sqlite")
         uncut = {group.id: group.channels for group in opened.channels.groups}
         generator = np.random.default_rng(SEED)
         drawn = [
@@ -101,9 +94,8 @@ def run(name: str, connection: Connection, work: Path, plans: int, sessions: int
     return {
         "network": name,
         "device": connection.device.as_dict(),
-        "cold_s": seconds[0],
-        "warm_s": seconds[1],
-        "built": [profile.built for profile in profiles],
+        "cold_s": cold_s,
+        "built": [found.built],
         "sessions": sessions,
         "protocol": "full" if full else "quick",
         "heldout": asdict(found.heldout),
@@ -120,6 +112,15 @@ def run(name: str, connection: Connection, work: Path, plans: int, sessions: int
             for (kind, plan), taken in zip(drawn, measured[1:], strict=True)
         ],
     }
+
+
+def timed_profile(
+    opened: Opened, groups: Sequence[ChannelGroup], connection: Connection, database: Path
+) -> tuple[NetworkProfile, float]:
+    """The network's profile, and the seconds that it took."""
+    begin = time.monotonic()
+    found = profile_network(opened.model, opened.channels, groups, connection, ProfileStore(database))
+    return found, time.monotonic() - begin
 
 
 def measure_plans(
@@ -158,8 +159,8 @@ def in_turns(row: dict[str, Any], connection: Connection, work: Path) -> dict[st
         export(NETWORKS[name](), source, SIZES.get(name, 224))
         opened = open_model(str(source), {})
         groups = groups_to_cut(opened.channels, inexact=True)
-        store = ProfileStore(work / f"{name}.sqlite")
-        latency = profile_network(opened.model, opened.channels, groups, connection, store).latency
+        profile, warm_s = timed_profile(opened, groups, connection, work / f"{name}.sqlite")
+        latency = profile.latency
         level = latency.usual.gauge_ns
         whole = latency.predict_ns({group.id: group.channels for group in opened.channels.groups})
         taken = [turn["repeats"] for turn in row.get("in_turns", ())]
@@ -179,7 +180,8 @@ def in_turns(row: dict[str, Any], connection: Connection, work: Path) -> dict[st
         measured = float(np.median([took / latency.slowdown(Speed(*speed)) for took, *speed in times])) / level
         turns.append({"predicted": predicted / level, "interval": ends, "measured": measured, "repeats": times})
         plans.append({**plan, "predicted_ms": predicted / 1e6, "predicted_share": predicted / whole})
-    return {**row, "plans": plans, "in_turns": turns}
+    built = [row["built"][0], profile.built]
+    return {**row, "warm_s": warm_s, "built": built, "plans": plans, "in_turns": turns}
 
 
 def errors(row: Mapping[str, Any], kind: str, *, sessions: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
