@@ -12,11 +12,12 @@ from pipeline.graph.apart import without_foreign
 from pipeline.graph.chance import drawn
 from pipeline.graph.execute import Runner
 from pipeline.graph.feeds import Feeds, draw
+from pipeline.graph.hidden import REPORT, hides_numbers, why_hidden
 from pipeline.graph.model import Model
 from pipeline.graph.precision import in_float32
 from pipeline.graph.rounding import without_rounding
 from targets.comparison import difference
-from targets.errors import BadInput, ProofFailed
+from targets.errors import ProofFailed
 
 RANDOM_INPUTS = 2
 # Networks are trained on inputs of very different size. On too large ones some overflow, or amplify rounding until
@@ -31,13 +32,6 @@ NOISE_FACTOR = 8
 FLOOR = 1e-5  # a few roundings of float32, whatever the noise drawn; a wrong cut differs by more than 1e-2
 CEILING = 1e-2
 QUANTUM = 1 / 127  # of an output that fills the range of eight bits, the larger half of it where they have a sign
-REPORT = "Nothing was written. This is a defect of cutback: please report it with the model and the plan."
-HIDDEN = (
-    "With its removed channels zeroed the original gives outputs that are no number where the cut network gives one: "
-    "most likely a removed channel is infinite for random inputs, and zero times that is no number. So the cut cannot "
-    "be shown to be right. Nothing was written. Leave those channels as they are with --exclude. Where no channel is "
-    "infinite, this is a defect of cutback: please report it with the model and the plan."
-)
 SILENT = (
     "the proof compared outputs that are the same for every random input (zeros, say): it shows that the cut network "
     "gives them too, and nothing else"
@@ -104,8 +98,8 @@ def _compare(cut: Model, masked: Model, seed: int) -> Proof:
         feeds = random_feeds(masked, seed + number, scale=scale)
         theirs, outputs = original(feeds), ours(feeds)
         seen.append(theirs)
-        if _hidden(outputs, theirs):
-            raise BadInput(HIDDEN)
+        if hides_numbers(outputs, theirs):
+            raise why_hidden(cut, masked, feeds)
         error = max(error, outputs_agree(outputs, theirs))
         noise = max(noise, outputs_agree(noisy(_jittered(feeds, seed)), theirs))
     doubt = SILENT if all(_same(seen[0], other) for other in seen[1:]) else None
@@ -188,15 +182,6 @@ def _jitter(values: NDArray[np.generic], generator: np.random.Generator) -> NDAr
 
 def _finite(outputs: Mapping[str, NDArray[np.generic]]) -> bool:
     return all(bool(np.isfinite(v).all()) for v in outputs.values() if np.issubdtype(v.dtype, np.floating))
-
-
-def _hidden(outputs: Mapping[str, NDArray[np.generic]], theirs: Mapping[str, NDArray[np.generic]]) -> bool:
-    """Whether the masked original has no number somewhere where the cut network has one."""
-    return any(
-        values.shape == outputs[name].shape and bool((np.isnan(values) & ~np.isnan(outputs[name])).any())
-        for name, values in theirs.items()
-        if np.issubdtype(values.dtype, np.floating)
-    )
 
 
 def _same(outputs: Mapping[str, NDArray[np.generic]], others: Mapping[str, NDArray[np.generic]]) -> bool:

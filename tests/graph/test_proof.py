@@ -62,8 +62,23 @@ def test_removed_channel_that_is_infinite_is_no_defect() -> None:
     body = "a = Conv(x, w) m = Mul(a, k) e = Exp(m) r = Reciprocal(e) s = Add(e, r) y = Conv(s, v)"
     k = np.asarray([0, 1e6, 1e6, 0], np.float32).reshape(1, 4, 1, 1)
     model, channels, _ = coupled(IMAGE, body, **WEIGHTS, k=k)
-    with pytest.raises(BadInput, match="a removed channel is infinite"):
+    with pytest.raises(BadInput, match="some channels of e are infinite or no number"):
         prove(cut(model, channels, {"a": (0, 3)}), masked(model, channels, {"a": (0, 3)}))
+
+
+def test_removed_channel_that_is_no_number_is_no_defect() -> None:
+    k = np.asarray([1, 0, 0, 1], np.float32).reshape(1, 4, 1, 1)
+    body = "a = Conv(x, w) m = Mul(a, k) q = Div(m, m) y = Conv(q, v)"
+    model, channels, _ = coupled(IMAGE, body, **WEIGHTS, k=k)
+    with pytest.raises(BadInput, match="some channels of q are infinite or no number"):
+        prove(cut(model, channels, {"a": (0, 3)}), masked(model, channels, {"a": (0, 3)}))
+
+
+def test_a_cut_that_has_numbers_where_no_removed_channel_explains_it_is_a_defect() -> None:
+    model, channels, _ = coupled(IMAGE, TWO, **WEIGHTS)
+    broken, *_ = coupled(IMAGE, TWO, **{**WEIGHTS, "v": np.full((2, 4, 1, 1), np.nan, np.float32)})
+    with pytest.raises(ProofFailed, match="outputs are no number where the cut network's are"):
+        prove(cut(model, channels, {"a": (0, 3)}), masked(broken, channels, {"a": (0, 3)}))
 
 
 THRESHOLD = "a = Conv(x, w) b = Sub(a, k) c = Relu(b) y = Conv(c, v)"
