@@ -65,7 +65,8 @@ def test_a_folded_network_is_trained_with_batchnorm_and_delivered_without(digits
 
 @pytest.mark.slow
 def test_a_folded_network_stays_as_given_when_asked(digits: Digits, tmp_path) -> None:
-    report = compressed(digits, tmp_path / "small", "--batchnorm", "as-given")
+    # without batch norm a rate that suits networks with it diverges on some processors
+    report = compressed(digits, tmp_path / "small", "--batchnorm", "as-given", "--lr", 0.002)
     assert report["batchnorm"] == {"put_back": 0, "because": "asked for as given"}
     assert list(tmp_path.glob("small/.work/batchnorm-*")) == []
     (recovered,) = tmp_path.glob("small/.work/recover-*/recovered.onnx")

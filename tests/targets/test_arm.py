@@ -51,7 +51,8 @@ def arm(target: Target) -> Iterator[Connection]:
 def assert_equal_on_both(
     model: Path, feeds: dict[str, np.ndarray], arm: Connection, here: Connection, optimise: bool
 ) -> None:
-    expected = here.run(model, feeds, optimise=optimise)
+    # as written: optimised, an x86 processor without VNNI saturates sums of int8 products, and is the one that is wrong
+    expected = here.run(model, feeds, optimise=False)
     got = arm.run(model, feeds, optimise=optimise)
     assert list(got) == list(expected)
     for name, values in expected.items():
