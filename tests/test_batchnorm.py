@@ -65,7 +65,7 @@ def test_a_folded_network_is_trained_with_batchnorm_and_delivered_without(digits
 
 @pytest.mark.slow
 def test_a_folded_network_stays_as_given_when_asked(digits: Digits, tmp_path) -> None:
-    # without batch norm a rate that suits networks with it diverges on some processors
+    # at the usual rate, which suits networks with batch norm, this one has diverged
     report = compressed(digits, tmp_path / "small", "--batchnorm", "as-given", "--lr", 0.002)
     assert report["batchnorm"] == {"put_back": 0, "because": "asked for as given"}
     assert list(tmp_path.glob("small/.work/batchnorm-*")) == []

@@ -13,14 +13,6 @@ from numpy.typing import NDArray
 from pipeline.graph.execute import Runner
 from pipeline.graph.feeds import Feeds
 from pipeline.graph.model import Model
-from targets.errors import BadInput, CutbackError, ProofFailed
-
-REPORT = "Nothing was written. This is a defect of cutback: please report it with the model and the plan."
-HIDDEN = (
-    "With its removed channels zeroed the original gives outputs that are no number where the cut network gives one: "
-    "for random inputs some channels of {tensor} are infinite or no number, and zero times that is no number. So the "
-    "cut cannot be shown to be right. Nothing was written. Leave those channels as they are with --exclude."
-)
 
 
 def hides_numbers(outputs: Mapping[str, NDArray[np.generic]], theirs: Mapping[str, NDArray[np.generic]]) -> bool:
@@ -32,19 +24,19 @@ def hides_numbers(outputs: Mapping[str, NDArray[np.generic]], theirs: Mapping[st
     )
 
 
-def why_hidden(cut: Model, masked: Model, feeds: Feeds) -> CutbackError:
-    """The first tensor that has numbers in the cut network and not in the masked original: if it lost channels, it was
-    those; otherwise nothing excuses the cut."""
+def hiding_tensor(cut: Model, masked: Model, feeds: Feeds) -> str | None:
+    """The first tensor whose lost channels are infinite or no number; None where numbers appear in one that lost none,
+    which nothing excuses."""
     ours, theirs = (_inner(model.proto, feeds) for model in (cut, masked))
     for name, values in theirs.items():
         here = ours.get(name)
         if here is None or np.isfinite(values).all():
             continue
         if here.shape != values.shape:
-            return BadInput(HIDDEN.format(tensor=name))
+            return name
         if np.any(np.isfinite(here) & ~np.isfinite(values)):
-            break
-    return ProofFailed(f"The masked original's outputs are no number where the cut network's are. {REPORT}")
+            return None
+    return None
 
 
 def _inner(proto: onnx.ModelProto, feeds: Feeds) -> dict[str, NDArray[np.generic]]:

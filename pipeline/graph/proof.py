@@ -12,12 +12,12 @@ from pipeline.graph.apart import without_foreign
 from pipeline.graph.chance import drawn
 from pipeline.graph.execute import Runner
 from pipeline.graph.feeds import Feeds, draw
-from pipeline.graph.hidden import REPORT, hides_numbers, why_hidden
+from pipeline.graph.hidden import hides_numbers, hiding_tensor
 from pipeline.graph.model import Model
 from pipeline.graph.precision import in_float32
 from pipeline.graph.rounding import without_rounding
 from targets.comparison import difference
-from targets.errors import ProofFailed
+from targets.errors import BadInput, ProofFailed
 
 RANDOM_INPUTS = 2
 # Networks are trained on inputs of very different size. On too large ones some overflow, or amplify rounding until
@@ -32,6 +32,12 @@ NOISE_FACTOR = 8
 FLOOR = 1e-5  # a few roundings of float32, whatever the noise drawn; a wrong cut differs by more than 1e-2
 CEILING = 1e-2
 QUANTUM = 1 / 127  # of an output that fills the range of eight bits, the larger half of it where they have a sign
+REPORT = "Nothing was written. This is a defect of cutback: please report it with the model and the plan."
+HIDDEN = (
+    "With its removed channels zeroed the original gives outputs that are no number where the cut network gives one: "
+    "for random inputs some channels of {tensor} are infinite or no number, and zero times that is no number. So the "
+    "cut cannot be shown to be right. Nothing was written. Leave those channels as they are with --exclude."
+)
 SILENT = (
     "the proof compared outputs that are the same for every random input (zeros, say): it shows that the cut network "
     "gives them too, and nothing else"
@@ -99,7 +105,10 @@ def _compare(cut: Model, masked: Model, seed: int) -> Proof:
         theirs, outputs = original(feeds), ours(feeds)
         seen.append(theirs)
         if hides_numbers(outputs, theirs):
-            raise why_hidden(cut, masked, feeds)
+            tensor = hiding_tensor(cut, masked, feeds)
+            if tensor is not None:
+                raise BadInput(HIDDEN.format(tensor=tensor))
+            raise ProofFailed(f"The masked original's outputs are no number where the cut network's are. {REPORT}")
         error = max(error, outputs_agree(outputs, theirs))
         noise = max(noise, outputs_agree(noisy(_jittered(feeds, seed)), theirs))
     doubt = SILENT if all(_same(seen[0], other) for other in seen[1:]) else None
